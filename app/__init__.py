@@ -1,0 +1,1 @@
+"""Use cases: select, decide, append; intake, activation, verification."""

@@ -1,0 +1,1 @@
+"""Operations: policies, benchmarks, the demo, decisions."""

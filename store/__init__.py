@@ -1,0 +1,1 @@
+"""The log and the evidence store. Only this package knows the databases."""
