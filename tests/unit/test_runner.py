@@ -102,6 +102,21 @@ def test_only_declared_variables(stage, monkeypatch) -> None:
     assert stage_umask.stdout.path.read_text() == "0022\n"
 
 
+def test_session_of_its_own_and_empty_input(stage) -> None:
+    read, write = os.pipe()
+    os.write(write, b"ours")
+    kept = os.dup(0)
+    os.dup2(read, 0)
+    try:
+        run = stage("cut -d' ' -f6 /proc/$$/stat; echo $$; cat")
+    finally:
+        os.dup2(kept, 0)
+        for descriptor in (read, write, kept):
+            os.close(descriptor)
+    session, leader = run.stdout.path.read_text().split()
+    assert session == leader
+
+
 def test_environment_digest_moves_with_values_only() -> None:
     assert environment({"A": "1", "B": "2"}).digest == environment({"B": "2", "A": "1"}).digest
     assert environment({"A": "1"}).digest != environment({"A": "2"}).digest
