@@ -1,0 +1,181 @@
+"""Tools for real files: errors in our words, durable names, the one pass that reads, hashes and writes.
+
+Evidence, intake, packs and targets use them.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from blake3 import blake3 as new_blake3
+from muniment.domain.errors import MunimentError, UnavailableError, UsageError
+
+# O_NOFOLLOW: a name swapped for a link is not followed. O_NONBLOCK: a name swapped for a fifo cannot hang us.
+READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+
+CHUNK = 1 << 20
+Progress = Callable[[int], None]
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def shown(text: str | Path) -> str:
+    """A path for a message: what a terminal would act on is escaped, and it is cut at 200 characters."""
+    escaped = "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
+    )
+    return escaped if len(escaped) <= 200 else escaped[:199] + "…"
+
+
+def os_fault(error: OSError, doing: str, path: str | Path, area: str = "evidence") -> MunimentError:
+    """The operating system's error in our words: always exit 8, since nothing was decided."""
+    number = error.errno
+    if number in _FULL:
+        code, hint = "disk_full", "free space or raise the quota, then run it again"
+    elif number == errno.EROFS:
+        code, hint = "read_only", "the file system is mounted read-only"
+    elif number in {errno.EACCES, errno.EPERM}:
+        code, hint = "permission", "check owner and mode of the path and of the folders above it"
+    elif number in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        code, hint = "vanished", "something moved or replaced the path while it was used; run it again"
+    else:
+        code, hint = "io", "look into the system log for the device"
+    reason = error.strerror or type(error).__name__
+    return UnavailableError(
+        f"cannot {doing} {shown(path)}: {reason}",
+        code=f"{area}.{code}",
+        hint=hint,
+        path=shown(path),
+        found=reason,
+    )
+
+
+@contextmanager
+def faults(doing: str, path: str | Path, area: str = "evidence") -> Iterator[None]:
+    """Turn every OSError of the block into `os_fault`."""
+    try:
+        yield
+    except OSError as error:
+        raise os_fault(error, doing, path, area) from error
+
+
+def fsync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    fd = os.open(path, FOLDER)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, chunk: bytes) -> None:
+    """Write every byte: `write` may take fewer. Raises OSError."""
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class Readable(Protocol):
+    """Anything with `read(n)`; an empty answer ends it."""
+
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+class Blob(NamedTuple):
+    """Both digests (hex) and the size of stored bytes."""
+
+    blake3: str
+    sha256: str
+    bytes: int
+
+    def as_evidence(self, role: str, media_type: str) -> dict[str, str | int]:
+        """The form a record holds (architecture.md, section 4)."""
+        return {
+            "role": role,
+            "blake3": self.blake3,
+            "sha256": self.sha256,
+            "bytes": self.bytes,
+            "media_type": media_type,
+        }
+
+
+class Memory:
+    """`read(n)` over bytes without a second copy of all of them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def read(self, size: int, /) -> bytes:
+        self._at += size
+        return self._data[self._at - size : self._at]
+
+
+def hash_copy(
+    source: Readable,
+    out: int | None,
+    out_name: str | Path,
+    size: int | None,
+    limit: int | None,
+    progress: Progress | None,
+    name: str | Path,
+) -> Blob:
+    """The one pass: read, hash twice, write; never more than one chunk past `size` or `limit`."""
+    left, right, done = new_blake3(), hashlib.sha256(), 0
+    while True:
+        with faults("read", name):
+            chunk = source.read(CHUNK)
+        if chunk is None:
+            raise UnavailableError(f"{shown(name)} is not ready to be read", code="evidence.not_ready")
+        if not chunk:
+            break
+        done += len(chunk)
+        if size is not None and done > size:
+            raise changed(name, expected=f"{size} bytes", found=f"at least {done} bytes")
+        if limit is not None and done > limit:
+            raise UsageError(
+                f"{shown(name)} gives over {limit} bytes", code="evidence.limit", expected=f"<= {limit} bytes"
+            )
+        left.update(chunk)
+        right.update(chunk)
+        if out is not None:
+            with faults("write", out_name):
+                write_all(out, chunk)
+        if progress is not None:
+            progress(done)
+    if size is not None and done != size:
+        raise changed(name, expected=f"{size} bytes", found=f"{done} bytes")
+    return Blob(left.hexdigest(), right.hexdigest(), done)
+
+
+def changed(name: str | Path, **context: object) -> UnavailableError:
+    return UnavailableError(
+        f"{shown(name)} changed while it was read",
+        code="evidence.changed",
+        hint="wait until nothing writes to it, then run it again",
+        **context,
+    )
+
+
+def stamp(info: os.stat_result) -> tuple[int, ...]:
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+@contextmanager
+def regular(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Open a regular file; O_NONBLOCK so that a fifo of that name cannot hang us."""
+    with faults("open", path):
+        fd = os.open(path, READ)
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(fd)  # before fdopen, which refuses a folder and leaves the descriptor open
+        raise UsageError(f"{shown(path)} is no regular file", code="evidence.not_a_file", path=shown(path))
+    with os.fdopen(fd, "rb", buffering=0) as stream:
+        yield stream, info
