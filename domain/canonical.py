@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 import msgspec
-
 from muniment.domain.errors import InvalidError
 
 PROFILE = "jcs-rfc8785/1"
@@ -54,12 +53,17 @@ def check_profile(value: Any, path: str = "$") -> None:
     if kind is int:
         if not -MAX_INT <= value <= MAX_INT:
             raise InvalidError(
-                f"integer at {path} is beyond 2^53-1", code="canonical.integer", expected="|n| <= 2^53-1", found=str(value)
+                f"integer at {path} is beyond 2^53-1",
+                code="canonical.integer",
+                expected="|n| <= 2^53-1",
+                found=str(value),
             )
     elif kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                raise InvalidError(f"key at {path} is not a string", code="canonical.key", found=repr(key)[:80])
+                raise InvalidError(
+                    f"key at {path} is not a string", code="canonical.key", found=repr(key)[:80]
+                )
             check_profile(item, f"{path}.{key}")
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):

@@ -1,0 +1,326 @@
+"""The handler: boundary -> select -> fold -> decide -> append under condition (architecture.md, ideas 2 and 3).
+
+The boundary is iterated to a fixpoint, every select as of one position n; the condition is the union after n, and `basis`
+stores it (settled.md, 7). A conflict means that the facts moved: the decision is made anew, a bounded number of times.
+A refusal is a record too, appended under the same condition (settled.md, 8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from muniment.domain import admin, commands
+from muniment.domain.canonical import encode
+from muniment.domain.channel import POLICY_ITEM
+from muniment.domain.decision import ActorRef, Context, Event
+from muniment.domain.envelope import VERSION, halves, read_fact, signing_bytes
+from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
+from muniment.domain.instant import between, from_micros
+from muniment.domain.query import Item, Query, union
+from muniment.domain.records import argument_tags, tags_of, validate
+from muniment.domain.refusal import Refusal
+from muniment.domain.world import World, fold, policy_of
+from muniment.store.api import AppendConflict, Condition, Draft, Log
+
+ATTEMPTS = 12  # decisions made anew before giving up with exit 5
+REPEAT_S = 60  # settled.md, 8: an identical refusal within a minute is not appended again
+MAX_ROUNDS = 12  # a boundary that does not settle is our bug
+
+
+class Outcome(msgspec.Struct):
+    """What became of a command.
+
+    Attributes:
+        events: decided events, in order, with their positions in `positions` (empty in a dry run).
+        refusal: the no, if it was one; `positions` then holds the position of its record.
+        repeated: the outcome stands in the log already (idempotency key, or an identical refusal within a minute).
+    """
+
+    events: list[Event] = []
+    refusal: Refusal | None = None
+    positions: list[int] = []
+    recorded_at: str = ""
+    head: int = 0
+    dry_run: bool = False
+    repeated: bool = False
+    world: World | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """0, or the refusal's 4 or 6; a dry run exits as the real run would (settled.md, 21)."""
+        return self.refusal.exit_code if self.refusal is not None else 0
+
+    def event(self, type_: str) -> dict[str, Any] | None:
+        """The payload of the first event of a type, if there is one."""
+        return next((event.data for event in self.events if event.type == type_), None)
+
+
+class Signer(msgspec.Struct):
+    """An identity key at hand: `sign(bytes) -> base64`."""
+
+    key_id: str
+    sign: Callable[[bytes], str]
+
+
+class Request(msgspec.Struct):
+    """How a command is asked, beside what it says."""
+
+    actor: ActorRef
+    reason: str = ""
+    key: str = ""
+    expect: int | None = None
+    dry_run: bool = False
+    correlation: str = ""
+    causation: str = ""
+    signer: Signer | None = None
+
+
+class Handler:
+    """Decides commands on one log.
+
+    Args:
+        log: where records are read and appended.
+        now: microseconds since 1970, the clock of the decisions.
+        new_id: makes UUIDv7 texts.
+    """
+
+    def __init__(self, log: Log, *, now: Callable[[], int], new_id: Callable[[], str]) -> None:
+        self.log = log
+        self._now = now
+        self._new_id = new_id
+
+    def execute(self, command: commands.AnyCommand, request: Request) -> Outcome:
+        """Decide and append; see the module docstring.
+
+        Raises:
+            ConflictError: `expect` does not hold, the key was used with other arguments, or the facts kept moving.
+            InvalidError: an event does not fit its schema.
+            UnavailableError: the store could not be written or read.
+        """
+        request.correlation = request.correlation or self._new_id()
+        ids = [self._new_id() for _ in range(4)]
+        for _ in range(ATTEMPTS):
+            if request.key and (known := self._known(command, request.key)) is not None:
+                return known
+            try:
+                return self._attempt(command, request, ids)
+            except AppendConflict:
+                continue
+        raise ConflictError(
+            f"the facts behind {commands.name_of(command)} moved {ATTEMPTS} times while it was decided",
+            code="decision.contended",
+            hint="try again; nothing was written",
+        )
+
+    # -- deciding --------------------------------------------------------------------------------------------------
+
+    def select(self, command: commands.AnyCommand, request: Request) -> tuple[World, Query, int]:
+        """The facts of a decision: folded world, its query, and the position they are as of."""
+        decider = commands.DECIDERS[type(command)]
+        always = (POLICY_ITEM, *self._key_items(request.actor))
+        n = self.log.head().size
+        world = World()
+        query: Query = ()
+        for _ in range(MAX_ROUNDS):
+            wanted = union(always, decider.boundary(command, world))
+            if wanted == query:
+                return world, query, n
+            query = wanted
+            facts = (
+                (read_fact(body, position) for position, body in self.log.read(query, until=n)) if n else ()
+            )
+            world = fold(World(), facts, commands.FOLD)
+        raise InvalidError(
+            f"the boundary of {commands.name_of(command)} does not settle", code="decision.boundary"
+        )
+
+    @staticmethod
+    def _key_items(actor: ActorRef) -> tuple[Item, ...]:
+        if actor.auth.startswith("ed25519:"):
+            return (admin.key_item(actor.auth.removeprefix("ed25519:")),)
+        return ()
+
+    def _attempt(self, command: commands.AnyCommand, request: Request, ids: list[str]) -> Outcome:
+        world, query, n = self.select(command, request)
+        if request.expect is not None:
+            moved = self.log.last_match(query, until=n)
+            if moved != request.expect:
+                raise ConflictError(
+                    "the state is not the one this command was made for",
+                    code="decision.expected",
+                    expected=request.expect,
+                    found=moved,
+                    hint="look at what happened since, then repeat with the new position",
+                )
+        at_us = self._now()
+        policy = policy_of(world)
+        context = Context(from_micros(at_us), request.actor, request.reason, policy)
+        answer = admin.key_refusal(policy, world, request.actor, commands.name_of(command))
+        if answer is None:
+            decided = commands.DECIDERS[type(command)].decide(world, command, context)
+        else:
+            decided = answer
+        outcome = Outcome(head=n, dry_run=request.dry_run, world=world)
+        if isinstance(decided, Refusal):
+            outcome.refusal = decided
+            outcome.events = [Event(type_, data) for type_, data in decided.also]
+            if not request.dry_run and (before := self._repeated(command, request, decided, context.at)):
+                outcome.positions, outcome.repeated = [before], True
+                return outcome
+        else:
+            outcome.events = decided
+        basis = {
+            "after": n,
+            "query": [{"tags": list(item.tags), "types": list(item.types)} for item in query],
+            "policy": world.policy.digest if world.policy is not None else "",
+        }
+        records = self._records(command, request, outcome, context.at, basis, ids)
+        if request.dry_run:
+            return outcome
+        appended = self.log.append(
+            [self._draft(record, request) for record in records], Condition(query, n), decided_at=at_us
+        )
+        outcome.positions = list(range(appended.first, appended.last + 1))
+        outcome.recorded_at = appended.recorded_at
+        return outcome
+
+    # -- records ---------------------------------------------------------------------------------------------------
+
+    def _records(  # noqa: PLR0913, PLR0917
+        self,
+        command: commands.AnyCommand,
+        request: Request,
+        outcome: Outcome,
+        at: str,
+        basis: dict[str, Any],
+        ids: list[str],
+    ) -> list[dict[str, Any]]:
+        name, args = commands.name_of(command), commands.arguments(command)
+        events = list(outcome.events)
+        if (refusal := outcome.refusal) is not None:
+            fields: dict[str, Any] = msgspec.to_builtins(refusal)
+            del fields["also"]
+            events.append(Event("command.refused/1", fields))
+        while len(ids) < len(events):
+            ids.append(self._new_id())
+        records = []
+        for index, event in enumerate(events):
+            validate(event.type, event.data)
+            tags = tags_of(event.type, event.data)
+            if event.type == "command.refused/1":
+                tags |= argument_tags(args)
+            record: dict[str, Any] = {
+                "v": VERSION,
+                "id": ids[index],
+                "type": event.type,
+                "occurred_at": at,
+                "actor": msgspec.to_builtins(request.actor),
+                "correlation": request.correlation,
+                "data": event.data,
+            }
+            if request.causation:
+                record["causation"] = request.causation
+            if event.evidence:
+                record["evidence"] = list(event.evidence)
+            if index == 0:
+                record["command"] = {"name": name, "args": args, "key": request.key}
+                if request.reason:
+                    record["command"]["reason"] = request.reason
+                record["basis"] = basis
+                if request.key:
+                    tags.add(key_tag(request.key))
+            if len(events) > 1:
+                record["batch"] = {"first": ids[0], "index": index, "size": len(events)}
+            record["tags"] = sorted(tags)
+            records.append(record)
+        return records
+
+    @staticmethod
+    def _draft(record: dict[str, Any], request: Request) -> Draft:
+        if request.signer is not None:
+            record["signature"] = {
+                "alg": "ed25519",
+                "key_id": request.signer.key_id,
+                "signature": request.signer.sign(signing_bytes(record)),
+            }
+        head, tail = halves(record)
+        return Draft(record["id"], record["type"], tuple(record["tags"]), head, tail)
+
+    # -- outcomes that stand already -------------------------------------------------------------------------------
+
+    def _known(self, command: commands.AnyCommand, key: str) -> Outcome | None:
+        """settled.md, 9: a known key returns the recorded outcome; other arguments under it are a conflict."""
+        every = Item(tuple(sorted(TYPES())), (key_tag(key),))
+        found = next(iter(self.log.read((every,), limit=1)), None)
+        if found is None:
+            return None
+        position, body = found
+        record = msgspec.json.decode(body)
+        recorded = record["command"]
+        if recorded["name"] != commands.name_of(command) or not same_arguments(recorded["args"], command):
+            raise ConflictError(
+                f"idempotency key {key!r} was used by record {position} for {recorded['name']} with other arguments",
+                code="decision.key_reused",
+                expected=encode(recorded["args"]).decode()[:300],
+                found=encode(commands.arguments(command)).decode()[:300],
+                hint="use a new key for a new command",
+            )
+        size = record.get("batch", {}).get("size", 1)
+        outcome = Outcome(
+            positions=list(range(position, position + size)), repeated=True, head=self.log.head().size
+        )
+        for _, each in self.log.read((), after=position - 1, until=position + size - 1):
+            fact = read_fact(each, position)
+            if fact.type == "command.refused/1":
+                outcome.refusal = msgspec.convert({**fact.data, "also": []}, Refusal)
+            else:
+                outcome.events.append(Event(fact.type, fact.data, tuple(fact.evidence)))
+            outcome.recorded_at = fact.recorded_at
+        return outcome
+
+    def _repeated(self, command: commands.AnyCommand, request: Request, refusal: Refusal, at: str) -> int:
+        """Position of an identical refusal of the last minute, else 0."""
+        tags = argument_tags(commands.arguments(command))
+        if not tags:
+            return 0
+        item = Item(("command.refused/1",), (min(tags),))
+        for position, body in self.log.read((item,), limit=5, reverse=True):
+            fact = read_fact(body, position)
+            if between(fact.occurred_at, at) > REPEAT_S * 1_000_000:
+                return 0
+            same = (fact.data["rule"], fact.data["subject"], fact.actor.id) == (
+                refusal.rule,
+                refusal.subject,
+                request.actor.id,
+            )
+            if same and fact.data["message"] == refusal.message and not request.key:
+                return position
+        return 0
+
+
+def key_tag(key: str) -> str:
+    """The tag of an idempotency key (settled.md, 9)."""
+    return "command:" + hashlib.sha256(key.encode()).hexdigest()
+
+
+def same_arguments(recorded: dict[str, Any], command: commands.AnyCommand) -> bool:
+    """Equal but for what a client makes anew each time: ids it generated, evidence it stored again, measured times."""
+    fresh = commands.arguments(command)
+    return all(recorded.get(name) == value for name, value in fresh.items() if name not in GENERATED)
+
+
+GENERATED = frozenset({"rollback", "activation", "attempt", "fetched_at", "freeze", "block"})
+
+
+def TYPES() -> list[str]:  # noqa: N802 - read as a constant; a function since the registry imports pydantic
+    """Every type of the registry."""
+    from muniment.domain.records import TABLE
+
+    return list(TABLE)
+
+
+__all__ = ["Handler", "Outcome", "Request", "Signer", "UnavailableError", "key_tag"]

@@ -1,0 +1,229 @@
+"""The store itself: its creation, its policy, its identities and keys, an accepted clock jump.
+
+1. Position 1 is `store.created`; it names store id, kind and the canonical profile (settled.md, 10).
+2. An identity is a name with one Ed25519 key; a command that the key signed is the identity's. A name has one live key.
+3. Which commands need a key is policy (`commands_need_key`); the handler asks `key_refusal` before every decision.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import msgspec
+from muniment.domain.canonical import PROFILE
+from muniment.domain.channel import POLICY_ITEM
+from muniment.domain.decision import ActorRef, Context, Decision, Event, Fact
+from muniment.domain.policy import Policy, parse
+from muniment.domain.query import Item, Query
+from muniment.domain.refusal import DENIED, Refusal
+from muniment.domain.states import Key
+from muniment.domain.world import Handles, World
+
+KINDS = ("human", "service", "agent")
+
+
+class Init(msgspec.Struct, frozen=True, tag="init"):
+    """Create the store's first records."""
+
+    store_id: str
+    kind: str
+    versions: dict[str, str]
+    log_key_id: str
+    log_public_key: str
+    origin: str
+    policy: dict[str, Any]
+
+
+class PublishPolicy(msgspec.Struct, frozen=True, tag="policy.publish"):
+    """Put another policy document in force."""
+
+    policy: dict[str, Any]
+
+
+class AddIdentity(msgspec.Struct, frozen=True, tag="identity.add"):
+    """Bind a public key to a name."""
+
+    identity: str
+    kind: str
+    key_id: str
+    public_key: str
+
+
+class RevokeKey(msgspec.Struct, frozen=True, tag="key.revoke"):
+    """End a key; what it signed before stays valid."""
+
+    key_id: str
+
+
+class AcceptClock(msgspec.Struct, frozen=True, tag="clock.accept"):
+    """Accept that the clock jumped forward."""
+
+    seconds: int
+
+
+Command = Init | PublishPolicy | AddIdentity | RevokeKey | AcceptClock
+
+
+def on_identity_added(world: World, fact: Fact) -> None:
+    """A key of a name."""
+    data = fact.data
+    world.keys[data["key_id"]] = Key(
+        data["key_id"], data["identity"], data["kind"], data["public_key"], fact.mark()
+    )
+
+
+def on_key_revoked(world: World, fact: Fact) -> None:
+    """No longer accepted for new records."""
+    if (key := world.keys.get(fact.data["key_id"])) is not None:
+        key.revoked = fact.mark()
+
+
+HANDLES: Handles = {"identity.added/1": on_identity_added, "key.revoked/1": on_key_revoked}
+IDENTITY_ITEM = Item(tuple(sorted(HANDLES)), ("scope:*",))
+STORE_ITEM = Item(("store.created/1",), ("scope:*",))
+
+
+def key_item(key_id: str) -> Item:
+    """The records of one key."""
+    return Item(tuple(sorted(HANDLES)), (f"key:{key_id}",))
+
+
+def boundary(command: Command, world: World) -> Query:  # noqa: ARG001
+    """All identities for a change of one; the store record for its creation."""
+    match command:
+        case Init():
+            return (STORE_ITEM,)
+        case AddIdentity() | RevokeKey():
+            return (IDENTITY_ITEM,)
+        case _:
+            return (POLICY_ITEM,)
+
+
+def key_refusal(policy: Policy, world: World, actor: ActorRef, command: str) -> Refusal | None:
+    """Refuse a command that policy wants signed, and a signature by a key that is not bound or is revoked."""
+    if actor.auth.startswith("ed25519:"):
+        key = world.keys.get(actor.auth.removeprefix("ed25519:"))
+        if key is None or key.identity != actor.id or key.kind != actor.kind:
+            return Refusal(
+                "R10.key_unknown",
+                actor.auth,
+                f"key {actor.auth} is not bound to {actor.id}",
+                next="muniment identity add NAME --key KEY",
+                exit_code=DENIED,
+            )
+        if key.revoked is not None:
+            return Refusal(
+                "R10.key_revoked",
+                actor.auth,
+                f"key {actor.auth} of {actor.id} is revoked",
+                cause=key.revoked,
+                next="muniment key create",
+                exit_code=DENIED,
+            )
+        return None
+    if command in policy.commands_need_key:
+        return Refusal(
+            "R10.key_needed",
+            command,
+            f"policy {policy.policy} wants {command} signed by an identity key",
+            next="muniment --sign KEY …",
+            exit_code=DENIED,
+        )
+    return None
+
+
+def decide(world: World, command: Command, context: Context) -> Decision:
+    """Dispatch."""
+    match command:
+        case Init():
+            return _init(command)
+        case PublishPolicy():
+            return _publish(world, command, context)
+        case AddIdentity():
+            return _add(world, command, context)
+        case RevokeKey():
+            return _revoke(world, command, context)
+        case AcceptClock():
+            return [Event("clock.jump_accepted/1", {"seconds": command.seconds, "reason": context.reason})]
+    assert_never(command)
+
+
+def _published(document: dict[str, Any], reason: str) -> Event:
+    policy = parse(document)
+    return Event(
+        "policy.published/1",
+        {"policy": policy.policy, "digest": policy.digest, "document": policy.document, "reason": reason},
+    )
+
+
+def _init(command: Init) -> Decision:
+    return [
+        Event(
+            "store.created/1",
+            {
+                "store_id": command.store_id,
+                "kind": command.kind,
+                "canonical": PROFILE,
+                "versions": command.versions,
+                "origin": command.origin,
+                "log_key_id": command.log_key_id,
+                "log_public_key": command.log_public_key,
+            },
+        ),
+        _published(command.policy, "store created"),
+    ]
+
+
+def _publish(world: World, command: PublishPolicy, context: Context) -> Decision:
+    policy = parse(command.policy)
+    if world.policy is not None and world.policy.digest == policy.digest:
+        return Refusal(
+            "policy.in_force",
+            policy.policy,
+            f"policy {policy.policy} with this digest is in force",
+            cause=world.policy.mark,
+            next="muniment history list --type policy.published",
+        )
+    return [_published(command.policy, context.reason)]
+
+
+def _add(world: World, command: AddIdentity, context: Context) -> Decision:
+    for key in world.keys.values():
+        if key.key_id == command.key_id or (key.identity == command.identity and key.revoked is None):
+            return Refusal(
+                "identity.exists",
+                command.identity,
+                f"identity {key.identity} has key {key.key_id}",
+                cause=key.added,
+                next=f"muniment key revoke {key.key_id}",
+            )
+    return [
+        Event(
+            "identity.added/1",
+            {
+                "identity": command.identity,
+                "kind": command.kind,
+                "key_id": command.key_id,
+                "public_key": command.public_key,
+                "reason": context.reason,
+            },
+        )
+    ]
+
+
+def _revoke(world: World, command: RevokeKey, context: Context) -> Decision:
+    key = world.keys.get(command.key_id)
+    if key is None or key.revoked is not None:
+        return Refusal(
+            "key.unknown",
+            command.key_id,
+            f"no live key {command.key_id} is bound here",
+            cause=key.revoked if key else None,
+            next="muniment identity list",
+        )
+    return [
+        Event(
+            "key.revoked/1",
+            {"key_id": command.key_id, "identity": key.identity, "reason": context.reason},
+        )
+    ]

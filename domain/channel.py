@@ -1,0 +1,411 @@
+"""Channel and scope: declarations, pins, freezes, floors, baselines.
+
+1. A pin, a freeze, a block, a quarantine and a floor are five different things (architecture.md, section 8).
+2. A pin does not move `active`; it bounds forward moves (R9) and chooses the rollback target (R5).
+3. R8: the effective freeze is the union of all live freezes; FORWARD never stops a rollback; ALL needs R10 and an expiry
+   within the policy's limit.
+4. R3: floors only rise; no event lowers one.
+5. Pins and freezes carry owner, reason and expiry; expiry is evaluated at the instant of the decision.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+from muniment.domain import pack as packs
+from muniment.domain.decision import Context, Decision, Event, Fact
+from muniment.domain.instant import between
+from muniment.domain.policy import needs_people
+from muniment.domain.query import Item, Query
+from muniment.domain.reference import EVERYWHERE, channel_of, scope_tag, scopes_of
+from muniment.domain.refusal import Refusal
+from muniment.domain.states import Channel, Freeze, Pin, PolicyInForce
+from muniment.domain.world import Handles, World
+
+
+class Declare(msgspec.Struct, frozen=True, tag="channel.declare"):
+    """Declare a channel and its cohorts; declaring again adds cohorts."""
+
+    channel: str
+    cohorts: list[str]
+    upstream: list[str]
+
+
+class SetPin(msgspec.Struct, frozen=True, tag="channel.pin"):
+    """Hold a scope at a pack."""
+
+    scope: str
+    pack: str
+    expires_at: str
+
+
+class Unpin(msgspec.Struct, frozen=True, tag="channel.unpin"):
+    """Lift the pin of a scope."""
+
+    scope: str
+
+
+class FreezeScope(msgspec.Struct, frozen=True, tag="channel.freeze"):
+    """Stop moves within a scope."""
+
+    scope: str
+    freeze: str
+    kind: str
+    expires_at: str
+
+
+class Unfreeze(msgspec.Struct, frozen=True, tag="channel.unfreeze"):
+    """Lift one freeze."""
+
+    scope: str
+    freeze: str
+
+
+class SetBaseline(msgspec.Struct, frozen=True, tag="channel.baseline"):
+    """Declare the pack of last resort of an environment (R5, step 5)."""
+
+    environment: str
+    pack: str
+
+
+Command = Declare | SetPin | Unpin | FreezeScope | Unfreeze | SetBaseline
+
+
+def on_policy_published(world: World, fact: Fact) -> None:
+    """The policy in force is the one published last."""
+    data = fact.data
+    world.policy = PolicyInForce(data["policy"], data["digest"], data["document"], fact.mark())
+
+
+def on_declared(world: World, fact: Fact) -> None:
+    """Cohorts add up."""
+    data = fact.data
+    known = world.channels.get(data["channel"])
+    cohorts = [
+        *(known.cohorts if known else []),
+        *(c for c in data["cohorts"] if not known or c not in known.cohorts),
+    ]
+    world.channels[data["channel"]] = Channel(data["channel"], cohorts, data["upstream"], fact.mark())
+    for cohort in cohorts:
+        world.slot(f"{data['channel']}/{cohort}")
+
+
+def on_pinned(world: World, fact: Fact) -> None:
+    """The last pin of a scope counts."""
+    data = fact.data
+    world.scope(data["scope"]).pin = Pin(data["pack"], data["owner"], fact.mark(), data["expires_at"])
+
+
+def on_unpinned(world: World, fact: Fact) -> None:
+    """No pin here."""
+    world.scope(fact.data["scope"]).pin = None
+
+
+def on_frozen(world: World, fact: Fact) -> None:
+    """Freezes add up."""
+    data = fact.data
+    world.scope(data["scope"]).freezes[data["freeze"]] = Freeze(
+        data["freeze"], data["kind"], fact.mark(), data["expires_at"], data["incident"]
+    )
+
+
+def on_unfrozen(world: World, fact: Fact) -> None:
+    """One freeze less."""
+    world.scope(fact.data["scope"]).freezes.pop(fact.data["freeze"], None)
+
+
+def on_floor_raised(world: World, fact: Fact) -> None:
+    """R3, I3: a floor never decreases, whatever a record says."""
+    scope = world.scope(fact.data["scope"])
+    scope.floor = max(scope.floor, fact.data["floor"])
+
+
+def on_baselined(world: World, fact: Fact) -> None:
+    """The pack of last resort."""
+    world.scope(fact.data["scope"]).baseline = fact.data["pack"]
+
+
+POLICY_HANDLES: Handles = {"policy.published/1": on_policy_published}
+HANDLES: Handles = {
+    "channel.declared/1": on_declared,
+    "channel.pinned/1": on_pinned,
+    "channel.unpinned/1": on_unpinned,
+    "channel.frozen/1": on_frozen,
+    "channel.unfrozen/1": on_unfrozen,
+    "channel.floor_raised/1": on_floor_raised,
+    "channel.baselined/1": on_baselined,
+}
+
+POLICY_ITEM = Item(tuple(POLICY_HANDLES), (scope_tag(EVERYWHERE),))
+
+
+def scope_item(scope: str) -> Item:
+    """What acts at one level."""
+    return Item(tuple(sorted(HANDLES)), (scope_tag(scope),))
+
+
+def scope_items(slot: str) -> Query:
+    """What acts on a slot at every level (settled.md, 6). Declarations carry `scope:*`, so each boundary knows the map."""
+    return tuple(scope_item(scope) for scope in scopes_of(slot))
+
+
+def live_pin(world: World, slot: str, at: str) -> tuple[str, Pin] | None:
+    """The narrowest live pin that covers a slot, with its scope."""
+    for scope in scopes_of(slot):
+        found = world.scopes.get(scope)
+        if (
+            found is not None
+            and found.pin is not None
+            and (not found.pin.expires_at or at < found.pin.expires_at)
+        ):
+            return scope, found.pin
+    return None
+
+
+def live_freezes(world: World, slot: str, at: str) -> list[tuple[str, Freeze]]:
+    """Every live freeze that covers a slot, with its scope (R8: the union)."""
+    return [
+        (scope, freeze)
+        for scope in scopes_of(slot)
+        if scope in world.scopes
+        for freeze in world.scopes[scope].freezes.values()
+        if not freeze.expires_at or at < freeze.expires_at
+    ]
+
+
+def floor(world: World, slot: str) -> int:
+    """R3: the highest floor of the levels that cover the slot."""
+    return max((world.scopes[scope].floor for scope in scopes_of(slot) if scope in world.scopes), default=0)
+
+
+def is_declared(world: World, slot: str) -> bool:
+    """The slot's cohort is declared in its channel."""
+    channel = world.channels.get(channel_of(slot))
+    return channel is not None and slot.rsplit("/", 1)[1] in channel.cohorts
+
+
+def boundary(command: Command, world: World) -> Query:  # noqa: ARG001
+    """The level the command acts at, the map, and the pack it names."""
+    base = (scope_item(EVERYWHERE),)
+    match command:
+        case Declare():
+            return base
+        case SetPin():
+            return (*base, scope_item(command.scope), packs.item(command.pack))
+        case SetBaseline():
+            return (*base, scope_item(command.environment), packs.item(command.pack))
+        case _:
+            return (*base, scope_item(command.scope))
+
+
+def decide(world: World, command: Command, context: Context) -> Decision:
+    """Dispatch."""
+    match command:
+        case Declare():
+            return _declare(world, command, context)
+        case SetPin():
+            return _pin(world, command, context)
+        case Unpin():
+            return _unpin(world, command, context)
+        case FreezeScope():
+            return _freeze(world, command, context)
+        case Unfreeze():
+            return _unfreeze(world, command, context)
+        case SetBaseline():
+            return _baseline(world, command, context)
+    assert_never(command)
+
+
+def _declare(world: World, command: Declare, context: Context) -> Decision:
+    name = command.channel.rsplit("/", 1)[1]
+    if name not in context.policy.risk_order:
+        return Refusal(
+            "channel.risk_unknown",
+            command.channel,
+            f"channel name {name} is not in the policy's risk order {' > '.join(context.policy.risk_order)}",
+            next="muniment channel declare ENV/" + context.policy.risk_order[0],
+        )
+    known = world.channels.get(command.channel)
+    missing = [up for up in command.upstream if up not in world.channels]
+    if missing:
+        return Refusal(
+            "channel.upstream_unknown",
+            missing[0],
+            f"upstream channel {missing[0]} is not declared",
+            next=f"muniment channel declare {missing[0]}",
+        )
+    new = [cohort for cohort in command.cohorts if not known or cohort not in known.cohorts]
+    if known and not new and known.upstream == command.upstream:
+        return Refusal(
+            "channel.declared",
+            command.channel,
+            f"channel {command.channel} is declared with these cohorts",
+            cause=known.declared,
+            next=f"muniment channel show {command.channel}",
+        )
+    return [
+        Event(
+            "channel.declared/1",
+            {
+                "channel": command.channel,
+                "cohorts": new,
+                "upstream": command.upstream,
+                "owner": context.actor.id,
+                "reason": context.reason,
+            },
+        )
+    ]
+
+
+def _undeclared(world: World, scope: str) -> Refusal | None:
+    """A scope names something declared, or everything."""
+    if scope == EVERYWHERE:
+        return None
+    parts = scope.count("/")
+    known = (
+        any(channel.split("/", 1)[0] == scope for channel in world.channels)
+        if parts == 0
+        else scope in world.channels
+        if parts == 1
+        else is_declared(world, scope)
+    )
+    if known:
+        return None
+    return Refusal(
+        "channel.undeclared",
+        scope,
+        f"nothing is declared at {scope}",
+        next="muniment channel declare ENV/CHANNEL",
+    )
+
+
+def _expired(expires_at: str, context: Context, what: str) -> Refusal | None:
+    if expires_at and expires_at <= context.at:
+        return Refusal(
+            "R8.expired", what, f"the {what} would be expired already", next="give a later --expires"
+        )
+    return None
+
+
+def _pin(world: World, command: SetPin, context: Context) -> Decision:
+    if refusal := _undeclared(world, command.scope) or _expired(command.expires_at, context, "pin"):
+        return refusal
+    pack = world.packs.get(command.pack)
+    if pack is None or pack.registered is None:
+        return packs.unknown(command.pack)
+    return [
+        Event(
+            "channel.pinned/1",
+            {
+                "scope": command.scope,
+                "pack": command.pack,
+                "owner": context.actor.id,
+                "expires_at": command.expires_at,
+                "reason": context.reason,
+            },
+        )
+    ]
+
+
+def _unpin(world: World, command: Unpin, context: Context) -> Decision:
+    scope = world.scopes.get(command.scope)
+    if scope is None or scope.pin is None:
+        return Refusal(
+            "channel.not_pinned",
+            command.scope,
+            f"{command.scope} is not pinned",
+            next="muniment channel show",
+        )
+    return [
+        Event(
+            "channel.unpinned/1",
+            {"scope": command.scope, "pack": scope.pin.pack, "reason": context.reason},
+        )
+    ]
+
+
+def _freeze(world: World, command: FreezeScope, context: Context) -> Decision:
+    if refusal := _undeclared(world, command.scope) or _expired(command.expires_at, context, "freeze"):
+        return refusal
+    scope = world.scopes.get(command.scope)
+    if scope is not None and (known := scope.freezes.get(command.freeze)) is not None:
+        return Refusal(
+            "channel.freeze_used",
+            command.freeze,
+            "a freeze of this id is in force",
+            cause=known.mark,
+            next="give another --id",
+        )
+    if command.kind == "ALL":
+        limit = context.policy.freeze.all_max_s
+        if not command.expires_at or between(context.at, command.expires_at) > limit * 1_000_000:
+            return Refusal(
+                "R8.all_expiry",
+                command.scope,
+                f"a freeze of kind ALL must end within {limit} s",
+                next="give --expires",
+            )
+        if refusal := needs_people(
+            context.policy, f"freezing ALL of {command.scope}", 0, "freeze FORWARD instead"
+        ):
+            return refusal
+    return [frozen(command.scope, command.freeze, command.kind, command.expires_at, context, incident="")]
+
+
+def frozen(scope: str, freeze: str, kind: str, expires_at: str, context: Context, *, incident: str) -> Event:
+    """The event of a freeze; incidents make it too."""
+    return Event(
+        "channel.frozen/1",
+        {
+            "scope": scope,
+            "freeze": freeze,
+            "kind": kind,
+            "owner": context.actor.id,
+            "expires_at": expires_at,
+            "incident": incident,
+            "reason": context.reason,
+        },
+    )
+
+
+def _unfreeze(world: World, command: Unfreeze, context: Context) -> Decision:
+    scope = world.scopes.get(command.scope)
+    freeze = scope.freezes.get(command.freeze) if scope else None
+    if freeze is None:
+        return Refusal(
+            "channel.freeze_unknown",
+            command.freeze,
+            f"no freeze {command.freeze} is in force at {command.scope}",
+            next="muniment channel show",
+        )
+    if freeze.kind == "ALL" and (
+        refusal := needs_people(context.policy, f"lifting {freeze.freeze}", 0, "wait for its expiry")
+    ):
+        refusal.cause = freeze.mark
+        return refusal
+    return [
+        Event(
+            "channel.unfrozen/1",
+            {"scope": command.scope, "freeze": command.freeze, "reason": context.reason},
+        )
+    ]
+
+
+def _baseline(world: World, command: SetBaseline, context: Context) -> Decision:
+    if refusal := _undeclared(world, command.environment):
+        return refusal
+    pack = world.packs.get(command.pack)
+    if pack is None or pack.state != "ELIGIBLE":
+        return packs.unknown(command.pack)
+    return [
+        Event(
+            "channel.baselined/1",
+            {
+                "scope": command.environment,
+                "pack": command.pack,
+                "owner": context.actor.id,
+                "reason": context.reason,
+            },
+        )
+    ]

@@ -1,0 +1,331 @@
+"""Pack: the artifact that gets activated.
+
+1. The id is the digest of the canonical manifest; it is admitted only if it is the one its build's `build.compiled` names.
+2. `seq` is assigned here, gap-free per product; a publisher cannot inflate it.
+3. Registered, admitted and available stand in one decision when the guards hold (settled.md, 14).
+4. One person blocks, unblocking takes the people R10 asks for; withdrawn is terminal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import msgspec
+from muniment.domain import build_state
+from muniment.domain.decision import Context, Decision, Event, Fact
+from muniment.domain.policy import needs_people
+from muniment.domain.query import Item, Query
+from muniment.domain.refusal import Refusal
+from muniment.domain.states import Block, Pack, Product, Verified
+from muniment.domain.world import Handles, World
+
+STORE_SITE = "store"
+
+
+class Register(msgspec.Struct, frozen=True, tag="pack.register"):
+    """Register a compiled pack; the fields come from its manifest, `signed_by` are the known keys that verify."""
+
+    pack: str
+    product: str
+    build: str
+    security_epoch: int
+    reads: list[int]
+    writes: int
+    files: int
+    bytes: int
+    signed_by: list[str]
+    available: bool
+    evidence: list[dict[str, Any]]
+
+
+class RecordVerification(msgspec.Struct, frozen=True, tag="pack.verify"):
+    """Record what a verification of the stored pack found."""
+
+    pack: str
+    verdict: str
+    site: str
+    checks: list[dict[str, Any]]
+
+
+class BlockPack(msgspec.Struct, frozen=True, tag="pack.block"):
+    """Forbid a pack within a scope."""
+
+    pack: str
+    scope: str
+    block: str
+    advisory: str
+
+
+class UnblockPack(msgspec.Struct, frozen=True, tag="pack.unblock"):
+    """Lift one block (R10)."""
+
+    pack: str
+    block: str
+
+
+class Withdraw(msgspec.Struct, frozen=True, tag="pack.withdraw"):
+    """End a pack for good."""
+
+    pack: str
+
+
+Command = Register | RecordVerification | BlockPack | UnblockPack | Withdraw
+
+
+def on_compiled(world: World, fact: Fact) -> None:
+    """Named by a build; not registered yet."""
+    data = fact.data
+    pack = data["pack"]
+    world.packs.setdefault(pack, Pack(pack, build=data["build"], files=data["files"], bytes=data["bytes"]))
+
+
+def on_registered(world: World, fact: Fact) -> None:
+    """Registered, with its place in the product's order."""
+    data = fact.data
+    world.products[data["product"]] = Product(data["product"], data["seq"])
+    pack = world.packs.setdefault(data["pack"], Pack(data["pack"]))
+    pack.state = "REGISTERED"
+    pack.product, pack.build, pack.seq = data["product"], data["build"], data["seq"]
+    pack.security_epoch, pack.writes = data["security_epoch"], data["writes"]
+    pack.reads = (data["reads"][0], data["reads"][1])
+    pack.files, pack.bytes = data["files"], data["bytes"]
+    pack.manifest = next((e["blake3"] for e in fact.evidence if e["role"] == "pack-manifest"), "")
+    pack.registered = fact.mark()
+
+
+def _pack(world: World, fact: Fact) -> Pack:
+    return world.packs.setdefault(fact.data["pack"], Pack(fact.data["pack"]))
+
+
+def on_admitted(world: World, fact: Fact) -> None:
+    """Eligible as far as the pack itself goes."""
+    _pack(world, fact).state = "ELIGIBLE"
+
+
+def on_available(world: World, fact: Fact) -> None:
+    """Its bytes are at a site."""
+    pack = _pack(world, fact)
+    if fact.data["site"] not in pack.sites:
+        pack.sites = [*pack.sites, fact.data["site"]]
+
+
+def on_reverified(world: World, fact: Fact) -> None:
+    """The last verification counts."""
+    _pack(world, fact).verified = Verified(fact.data["verdict"], fact.data["policy"], fact.mark())
+
+
+def on_blocked(world: World, fact: Fact) -> None:
+    """Blocks add up; each is lifted by itself."""
+    data = fact.data
+    _pack(world, fact).blocks[data["block"]] = Block(
+        data["block"], data["scope"], fact.mark(), data["advisory"]
+    )
+
+
+def on_unblocked(world: World, fact: Fact) -> None:
+    """One block less."""
+    _pack(world, fact).blocks.pop(fact.data["block"], None)
+
+
+def on_withdrawn(world: World, fact: Fact) -> None:
+    """Terminal."""
+    pack = _pack(world, fact)
+    pack.state, pack.withdrawn = "WITHDRAWN", fact.mark()
+
+
+def on_quarantined(world: World, fact: Fact) -> None:
+    """Quarantine is a fact of pack and channel (R6)."""
+    _pack(world, fact).quarantines[fact.data["channel"]] = fact.mark()
+
+
+def on_quarantine_lifted(world: World, fact: Fact) -> None:
+    """Automation may select it again in that channel."""
+    _pack(world, fact).quarantines.pop(fact.data["channel"], None)
+
+
+HANDLES: Handles = {
+    "build.compiled/1": on_compiled,
+    "pack.registered/1": on_registered,
+    "pack.admitted/1": on_admitted,
+    "pack.available/1": on_available,
+    "pack.reverified/1": on_reverified,
+    "pack.blocked/1": on_blocked,
+    "pack.unblocked/1": on_unblocked,
+    "pack.withdrawn/1": on_withdrawn,
+    "slot.quarantined/1": on_quarantined,
+    "slot.quarantine_lifted/1": on_quarantine_lifted,
+}
+
+PRODUCT_TYPES = ("pack.registered/1",)
+
+
+def item(pack: str) -> Item:
+    """The records of one pack."""
+    return Item(tuple(sorted(HANDLES)), (f"pack:{pack}",))
+
+
+def product_item(product: str) -> Item:
+    """The registrations of a product: its order."""
+    return Item(PRODUCT_TYPES, (f"product:{product}",))
+
+
+def boundary(command: Command, world: World) -> Query:  # noqa: ARG001
+    """The pack; to register also its build and the product's order."""
+    if isinstance(command, Register):
+        return (item(command.pack), build_state.item(command.build), product_item(command.product))
+    return (item(command.pack),)
+
+
+def unknown(pack: str) -> Refusal:
+    """The pack is not in this store, or not registered."""
+    return Refusal("pack.unknown", pack, f"pack {pack} is not registered here", next="muniment pack list")
+
+
+def decide(world: World, command: Command, context: Context) -> Decision:
+    """Dispatch; every command but `register` needs a registered pack."""
+    pack = world.packs.get(command.pack)
+    if isinstance(command, Register):
+        return _register(world, command, context)
+    if pack is None or pack.registered is None:
+        return unknown(command.pack)
+    if pack.state == "WITHDRAWN" and not isinstance(command, RecordVerification):
+        return Refusal(
+            "pack.withdrawn",
+            command.pack,
+            "the pack is withdrawn for good",
+            cause=pack.withdrawn,
+            next="muniment pack list",
+        )
+    match command:
+        case RecordVerification():
+            return [verification(command, context)]
+        case BlockPack():
+            return _block(pack, command, context)
+        case UnblockPack():
+            return _unblock(pack, command, context)
+        case Withdraw():
+            return [Event("pack.withdrawn/1", {"pack": command.pack, "reason": context.reason})]
+    assert_never(command)
+
+
+def verification(command: RecordVerification, context: Context) -> Event:
+    """R2's verification, under the digest of the policy's verification section (settled.md, 17)."""
+    return Event(
+        "pack.reverified/1",
+        {
+            "pack": command.pack,
+            "verdict": command.verdict,
+            "policy": context.policy.verification_digest,
+            "site": command.site,
+            "checks": command.checks,
+        },
+    )
+
+
+def _register(world: World, command: Register, context: Context) -> Decision:
+    pack = world.packs.get(command.pack)
+    build = world.builds.get(command.build)
+    if pack is not None and pack.registered is not None:
+        return Refusal(
+            "pack.registered",
+            command.pack,
+            f"the pack is registered as seq {pack.seq} of {pack.product}",
+            cause=pack.registered,
+            next=f"muniment pack show {command.pack}",
+        )
+    if build is None or build.pack != command.pack:
+        return Refusal(
+            "pack.not_compiled",
+            command.pack,
+            f"build {command.build} does not name this pack as what it compiled",
+            cause=build.compiled if build else None,
+            next=f"muniment build show {command.build}",
+        )
+    if build_state.state(build, context.at) != "ELIGIBLE":
+        return Refusal(
+            "R2.build_not_eligible",
+            command.build,
+            f"build {command.build} is {build_state.state(build, context.at)}",
+            cause=build.finished,
+            next=f"muniment build finish {command.build}",
+            facts=build_state.failed_conditions(build, context.at),
+        )
+    needed = context.policy.verification.pack_signatures
+    if len(set(command.signed_by)) < needed:
+        return Refusal(
+            "R2.signatures",
+            command.pack,
+            f"{needed} known keys must have signed the pack, found {len(set(command.signed_by))}",
+            next="muniment pack create DIR --sign KEY",
+        )
+    if not command.available:
+        return Refusal(
+            "R2.unavailable",
+            command.pack,
+            "not all files of the pack are in the store",
+            next="muniment pack create",
+        )
+    product = world.products.get(command.product)
+    registered = {
+        "pack": command.pack,
+        "product": command.product,
+        "seq": (product.seq if product else 0) + 1,
+        "build": command.build,
+        "security_epoch": command.security_epoch,
+        "reads": command.reads,
+        "writes": command.writes,
+        "files": command.files,
+        "bytes": command.bytes,
+    }
+    return [
+        Event("pack.registered/1", registered, tuple(command.evidence)),
+        Event(
+            "pack.admitted/1", {"pack": command.pack, "build": command.build, "signed_by": command.signed_by}
+        ),
+        Event("pack.available/1", {"pack": command.pack, "site": STORE_SITE}),
+    ]
+
+
+def _block(pack: Pack, command: BlockPack, context: Context) -> Decision:
+    if (known := pack.blocks.get(command.block)) is not None:
+        return Refusal(
+            "pack.block_used",
+            command.block,
+            "a block of this id is in force",
+            cause=known.mark,
+            next="give another --id",
+        )
+    return [
+        Event(
+            "pack.blocked/1",
+            {
+                "pack": command.pack,
+                "scope": command.scope,
+                "block": command.block,
+                "advisory": command.advisory,
+                "reason": context.reason,
+            },
+        )
+    ]
+
+
+def _unblock(pack: Pack, command: UnblockPack, context: Context) -> Decision:
+    block = pack.blocks.get(command.block)
+    if block is None:
+        return Refusal(
+            "pack.block_unknown",
+            command.block,
+            f"no block {command.block} is in force for the pack",
+            next=f"muniment pack show {command.pack}",
+        )
+    if refusal := needs_people(
+        context.policy, f"lifting block {command.block}", 0, f"muniment pack show {command.pack}"
+    ):
+        refusal.cause = block.mark
+        return refusal
+    return [
+        Event(
+            "pack.unblocked/1",
+            {"pack": command.pack, "scope": block.scope, "block": command.block, "reason": context.reason},
+        )
+    ]
