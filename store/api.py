@@ -138,7 +138,13 @@ class Log(Protocol):
         ...
 
     def read(
-        self, query: Query = (), *, after: int = 0, until: int | None = None, limit: int | None = None, reverse: bool = False
+        self,
+        query: Query = (),
+        *,
+        after: int = 0,
+        until: int | None = None,
+        limit: int | None = None,
+        reverse: bool = False,
     ) -> Iterator[tuple[int, bytes]]:
         """The same, one record at a time; `reverse` begins with the newest."""
         ...
@@ -163,9 +169,7 @@ class Log(Protocol):
         """Stored leaf hashes (32 bytes) in order of position."""
         ...
 
-    def subscribe(
-        self, query: Query = (), *, after: int = 0, poll_s: float = 0.1
-    ) -> Subscription:
+    def subscribe(self, query: Query = (), *, after: int = 0, poll_s: float = 0.1) -> Subscription:
         """Follow the log: an iterator that blocks at the end until a matching record arrives or it is stopped."""
         ...
 
@@ -184,5 +188,3 @@ class Subscription(Protocol):
     def stop(self) -> None:
         """End the iteration."""
         ...
-
-

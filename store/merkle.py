@@ -3,8 +3,8 @@
 Rules, in the order of the text:
 
 1. A leaf is hashed with prefix 0x00, a node with 0x01 (section 2.1): no leaf can be passed off as a node.
-2. A frontier is the list of roots of the complete subtrees, largest first; a tree of n leaves has one for each
-   bit set in n. The root folds them from the right. The root of no leaves is SHA-256 of nothing.
+2. A frontier is the list of roots of the complete subtrees, largest first; a tree of n leaves has one
+   for each bit set in n. The root folds them from the right. The root of no leaves is SHA-256 of nothing.
 3. Proofs need only the hash of some ranges of leaves; where those come from (leaf column, tiles) is the
    caller's business: see `Ranges`.
 4. A check answers False for whatever does not fit: sizes, indices, proof or hash length. It never raises.
