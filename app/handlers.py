@@ -12,12 +12,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-
 from muniment.domain import admin, commands
 from muniment.domain.canonical import encode
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Event
-from muniment.domain.envelope import VERSION, halves, read_fact, signing_bytes
+from muniment.domain.envelope import VERSION, halves, read_fact
 from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
 from muniment.domain.instant import between, from_micros
 from muniment.domain.query import Item, Query, union
@@ -59,11 +58,7 @@ class Outcome(msgspec.Struct):
         return next((event.data for event in self.events if event.type == type_), None)
 
 
-class Signer(msgspec.Struct):
-    """An identity key at hand: `sign(bytes) -> base64`."""
-
-    key_id: str
-    sign: Callable[[bytes], str]
+Signer = Callable[[dict[str, Any]], dict[str, str]]  # a record to its member `signature`
 
 
 class Request(msgspec.Struct):
@@ -115,6 +110,21 @@ class Handler:
             code="decision.contended",
             hint="try again; nothing was written",
         )
+
+    def record_fact(self, type_: str, data: dict[str, Any], request: Request) -> int:
+        """Append one observed fact: no command, no basis, nothing to decide; return its position."""
+        validate(type_, data)
+        record: dict[str, Any] = {
+            "v": VERSION,
+            "id": self._new_id(),
+            "type": type_,
+            "occurred_at": from_micros(self._now()),
+            "actor": msgspec.to_builtins(request.actor),
+            "correlation": request.correlation or self._new_id(),
+            "data": data,
+            "tags": sorted(tags_of(type_, data)),
+        }
+        return self.log.append([self._draft(record, request)]).last
 
     # -- deciding --------------------------------------------------------------------------------------------------
 
@@ -190,7 +200,7 @@ class Handler:
 
     # -- records ---------------------------------------------------------------------------------------------------
 
-    def _records(  # noqa: PLR0913, PLR0917
+    def _records(
         self,
         command: commands.AnyCommand,
         request: Request,
@@ -242,11 +252,7 @@ class Handler:
     @staticmethod
     def _draft(record: dict[str, Any], request: Request) -> Draft:
         if request.signer is not None:
-            record["signature"] = {
-                "alg": "ed25519",
-                "key_id": request.signer.key_id,
-                "signature": request.signer.sign(signing_bytes(record)),
-            }
+            record["signature"] = request.signer(record)
         head, tail = halves(record)
         return Draft(record["id"], record["type"], tuple(record["tags"]), head, tail)
 

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
@@ -34,7 +33,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from muniment.app.home import make_private
-from muniment.domain import canonical
+from muniment.domain.envelope import signing_bytes
 from muniment.domain.errors import (
     ConflictError,
     InvalidError,
@@ -46,7 +45,6 @@ from muniment.domain.errors import (
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_FILE = 16_384  # bytes; a PKCS8 Ed25519 PEM has 119
-_UNSIGNED = ("recorded_at", "signature")
 
 
 class KeyInfo(NamedTuple):
@@ -163,43 +161,22 @@ def verify(public_b64: str, signature_b64: str, message: bytes) -> bool:
     return True
 
 
-def signing_bytes(record: Mapping[str, Any]) -> bytes:
-    """Return the bytes that a record's signature covers (rule 4); the mapping is not changed."""
-    return canonical.encode({name: value for name, value in record.items() if name not in _UNSIGNED})
-
-
-def record_signature(key: Ed25519PrivateKey, key_id: str, head: bytes, tail: bytes) -> dict[str, str]:
-    """Sign a draft in two halves (`store.api.Draft`) and return its member `signature`: {key, value}.
-
-    Raises:
-        InvalidError: the halves make no record.
-        UsageError: the id is not the key's.
-    """
-    if key_id != _id_of(key):
-        raise UsageError(
-            "key id does not belong to the key", code="key.id", expected=_id_of(key), found=key_id[:80]
-        )
-    try:
-        record = msgspec.json.decode(head + tail)
-    except msgspec.DecodeError as error:
-        raise InvalidError(f"draft is no JSON: {error}", code="key.draft") from error
-    if not isinstance(record, dict) or "recorded_at" not in record:
-        raise InvalidError("draft is no record", code="key.draft", expected="an object with recorded_at")
-    return {"key": key_id, "value": sign(key, signing_bytes(record))}
+def record_signature(key: Ed25519PrivateKey, record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the member `signature` of a record: {alg, key_id, signature}, as packs carry it."""
+    return {"alg": "ed25519", "key_id": key_id(key), "signature": sign(key, signing_bytes(record))}
 
 
 def verify_record(record: Mapping[str, Any], public_b64: str) -> bool:
     """Say whether a record carries a good signature by this public key; one without a signature does not."""
     found = record.get("signature")
     public = _strict_b64(public_b64, 32)
-    if not isinstance(found, dict) or public is None or set(found) != {"key", "value"}:
+    if not isinstance(found, dict) or public is None or set(found) != {"alg", "key_id", "signature"}:
         return False
-    if found["key"] != hashlib.sha256(public).hexdigest()[:16] or not isinstance(found["value"], str):
+    if found["alg"] != "ed25519" or found["key_id"] != hashlib.sha256(public).hexdigest()[:16]:
         return False
-    return verify(public_b64, found["value"], signing_bytes(record))
-
-
-_id_of = key_id
+    return isinstance(found["signature"], str) and verify(
+        public_b64, found["signature"], signing_bytes(record)
+    )
 
 
 def _raw(key: Ed25519PublicKey | Ed25519PrivateKey) -> bytes:

@@ -1,0 +1,212 @@
+"""A session: one store opened for one command, with everything a use case needs.
+
+A read session opens the log read-only and appends nothing (architecture.md, idea 5). A write session judges the clock before
+its first append (settled.md, 1) and keeps the reading after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from muniment.app import clock, home, ids
+from muniment.app.actor import os_actor
+from muniment.domain.decision import ActorRef, Fact
+from muniment.domain.envelope import read_fact
+from muniment.domain.errors import NotFoundError, UnavailableError
+from muniment.domain.query import Item, Query
+from muniment.store.api import Log
+from muniment.store.evidence import EvidenceStore
+from muniment.store.open import folder_of, open_log
+
+if TYPE_CHECKING:
+    from muniment.app.handlers import Handler, Outcome, Request
+    from muniment.domain.commands import AnyCommand
+
+EVIDENCE, STAGING, WORK, EXPORTS = "evidence", "staging", "work", "exports"
+
+
+class Options:
+    """What every write command takes: reason, idempotency key, expected position, dry run, signing key."""
+
+    def __init__(
+        self, *, reason: str = "", key: str = "", expect: int | None = None, dry_run: bool = False, sign: str = ""
+    ) -> None:
+        self.reason = reason
+        self.key = key
+        self.expect = expect
+        self.dry_run = dry_run
+        self.sign = sign
+
+
+class Session:
+    """An open store. Use as a context manager.
+
+    Args:
+        url: a folder, or another URL that `store.open` knows.
+        write: open for appending; else nothing can be appended.
+        progress: told bytes done by whatever streams.
+    """
+
+    def __init__(
+        self, url: str | Path, *, write: bool = False, progress: Callable[[int], None] | None = None
+    ) -> None:
+        self.url = str(url)
+        self.folder = folder_of(url).absolute()
+        self.log: Log = open_log(url, read_only=not write)
+        self.write = write
+        self.progress = progress
+        self.evidence = EvidenceStore(self.folder / EVIDENCE, self.folder / STAGING, read_only=not write)
+        self._handler: Handler | None = None
+        self._clock_judged = False
+
+    def __enter__(self) -> Session:
+        """The open session."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the log."""
+        self.log.close()
+
+    @property
+    def store_id(self) -> str:
+        """Id of the store.
+
+        Raises:
+            NotFoundError: `init` was cut short; run again, it goes on.
+        """
+        found = self.log.store_id
+        if not found:
+            raise NotFoundError(
+                f"the store at {self.folder} holds no records", code="store.empty", hint="muniment init"
+            )
+        return found
+
+    @property
+    def home(self) -> Path:
+        """The reader's own folder."""
+        return home.home()
+
+    @property
+    def keys(self) -> Path:
+        """Where this user's keys for this store are."""
+        return home.key_dir(self.store_id)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def facts(self, query: Query, *, until: int | None = None, reverse: bool = False) -> list[Fact]:
+        """The selected records as facts, in order."""
+        return [read_fact(body, at) for at, body in self.log.read(query, until=until, reverse=reverse)]
+
+    def last(self, item: Item) -> Fact | None:
+        """The newest record of an item."""
+        for at, body in self.log.read((item,), limit=1, reverse=True):
+            return read_fact(body, at)
+        return None
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def handler(self) -> Handler:
+        """The handler over this log."""
+        if self._handler is None:
+            from muniment.app.handlers import Handler
+
+            self._handler = Handler(self.log, now=clock.now, new_id=ids.uuid7)
+        return self._handler
+
+    def request(self, options: Options) -> Request:
+        """Who asks and how: the operating-system user, or the identity of the key named by `sign`.
+
+        Raises:
+            NotFoundError, UnfitError, InvalidError: the key cannot be used.
+        """
+        from muniment.app.handlers import Request
+
+        me = os_actor()
+        request = Request(
+            ActorRef(me.id, me.kind, me.auth),
+            reason=options.reason,
+            key=options.key,
+            expect=options.expect,
+            dry_run=options.dry_run,
+        )
+        if options.sign:
+            from muniment.app import keys
+            from muniment.domain.admin import HANDLES, key_item
+
+            private = keys.load_key(options.sign, self.keys)
+            key_id = keys.key_id(private)
+            bound = [f for f in self.facts((key_item(key_id),)) if f.type == "identity.added/1" and f.type in HANDLES]
+            # an unbound key is refused by rule (R10.key_unknown), and that refusal names who tried
+            name, kind = (bound[-1].data["identity"], bound[-1].data["kind"]) if bound else (me.id, me.kind)
+            request.actor = ActorRef(name, kind, f"ed25519:{key_id}")
+            request.signer = lambda record: keys.record_signature(private, record)
+        return request
+
+    def run(self, command: AnyCommand, options: Options | None = None, *, request: Request | None = None) -> Outcome:
+        """Decide a command and append what follows.
+
+        Raises:
+            UnavailableError: the clock jumped forward within this boot and nobody accepted it.
+            ConflictError, InvalidError, UnavailableError: see `Handler.execute`.
+        """
+        request = request or self.request(options or Options())
+        if not request.dry_run:
+            self._judge_clock()
+        outcome = self.handler.execute(command, request)
+        if not request.dry_run:
+            self._keep_clock()
+        return outcome
+
+    def _cache(self) -> clock.ClockCache | None:
+        store_id = self.log.store_id
+        return clock.ClockCache(home.writer_file(store_id)) if store_id else None
+
+    def _judge_clock(self) -> None:
+        if self._clock_judged or (cache := self._cache()) is None:
+            return
+        verdict = cache.check()
+        if verdict.kind == "jump_refused":
+            raise UnavailableError(
+                f"the clock of this host jumped forward by {verdict.by_s} s since the last write",
+                code="clock.jump_refused",
+                hint="set the clock right, or: muniment clock accept --reason …",
+                expected="at most 3600 s beyond the time since boot",
+                found=f"{verdict.by_s} s",
+            )
+        self._clock_judged = True
+        if verdict.kind == "jump_observed":
+            self.handler.record_fact("clock.jump_observed/1", {"seconds": verdict.by_s}, self.request(Options()))
+
+    def _keep_clock(self) -> None:
+        if (cache := self._cache()) is not None:
+            cache.mark()
+
+    def accept_clock(self, options: Options) -> Outcome:
+        """Record that a person accepted a jump, then take this moment as good."""
+        from muniment.domain.admin import AcceptClock
+
+        cache = self._cache()
+        verdict = cache.check() if cache is not None else None
+        outcome = self.handler.execute(AcceptClock(verdict.by_s if verdict else 0), self.request(options))
+        if cache is not None and not options.dry_run and outcome.exit_code == 0:
+            cache.accept()
+        return outcome
+
+    def work(self, *parts: str) -> Path:
+        """A private working folder beside the evidence, made on use."""
+        path = self.folder.joinpath(WORK, *parts)
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return path
+
+
+def found_or(value: Any, message: str, *, code: str, hint: str) -> Any:
+    """The value, or NotFoundError."""
+    if value is None:
+        raise NotFoundError(message, code=code, hint=hint)
+    return value
