@@ -10,6 +10,7 @@ unpacked to disk.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import stat
 import tarfile
@@ -255,4 +256,12 @@ def _damage(kind: str) -> Iterator[None]:
     except _DAMAGE as error:
         raise WrongError(
             f"the {kind} archive is damaged: {shown(str(error))}", code="intake.archive"
+        ) from error
+    except OSError as error:
+        if (
+            error.errno != errno.EINVAL
+        ):  # zipfile seeks to where a damaged directory points, even before the start
+            raise
+        raise WrongError(
+            f"the {kind} archive is damaged: it points outside itself", code="intake.archive"
         ) from error

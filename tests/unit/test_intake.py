@@ -249,6 +249,7 @@ def test_nothing_to_take_in(store: EvidenceStore, tmp_path: Path, folder: Path) 
 
 def test_a_store_inside_the_folder_must_be_excluded(folder: Path) -> None:
     store = EvidenceStore(folder / ".muniment" / "evidence", folder / ".muniment" / "staging")
+    store.put(b"a store that is in use")
     with pytest.raises(UsageError, match="evidence store itself"):
         collect(folder, store)
     assert collect(folder, store, exclude=[".muniment"]).files == 5
