@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from muniment.app import clock, home, ids
 from muniment.app.actor import os_actor
@@ -32,7 +32,13 @@ class Options:
     """What every write command takes: reason, idempotency key, expected position, dry run, signing key."""
 
     def __init__(
-        self, *, reason: str = "", key: str = "", expect: int | None = None, dry_run: bool = False, sign: str = ""
+        self,
+        *,
+        reason: str = "",
+        key: str = "",
+        expect: int | None = None,
+        dry_run: bool = False,
+        sign: str = "",
     ) -> None:
         self.reason = reason
         self.key = key
@@ -62,7 +68,7 @@ class Session:
         self._handler: Handler | None = None
         self._clock_judged = False
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         """The open session."""
         return self
 
@@ -141,14 +147,20 @@ class Session:
 
             private = keys.load_key(options.sign, self.keys)
             key_id = keys.key_id(private)
-            bound = [f for f in self.facts((key_item(key_id),)) if f.type == "identity.added/1" and f.type in HANDLES]
+            bound = [
+                f
+                for f in self.facts((key_item(key_id),))
+                if f.type == "identity.added/1" and f.type in HANDLES
+            ]
             # an unbound key is refused by rule (R10.key_unknown), and that refusal names who tried
             name, kind = (bound[-1].data["identity"], bound[-1].data["kind"]) if bound else (me.id, me.kind)
             request.actor = ActorRef(name, kind, f"ed25519:{key_id}")
             request.signer = lambda record: keys.record_signature(private, record)
         return request
 
-    def run(self, command: AnyCommand, options: Options | None = None, *, request: Request | None = None) -> Outcome:
+    def run(
+        self, command: AnyCommand, options: Options | None = None, *, request: Request | None = None
+    ) -> Outcome:
         """Decide a command and append what follows.
 
         Raises:
@@ -181,7 +193,9 @@ class Session:
             )
         self._clock_judged = True
         if verdict.kind == "jump_observed":
-            self.handler.record_fact("clock.jump_observed/1", {"seconds": verdict.by_s}, self.request(Options()))
+            self.handler.record_fact(
+                "clock.jump_observed/1", {"seconds": verdict.by_s}, self.request(Options())
+            )
 
     def _keep_clock(self) -> None:
         if (cache := self._cache()) is not None:

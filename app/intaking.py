@@ -1,0 +1,61 @@
+"""`intake add`: collect a real input, then record it. Nothing is recorded unless every file was stored and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from muniment.app import clock, ids, intake
+from muniment.app.handlers import Outcome
+from muniment.app.session import Options, Session
+from muniment.domain.canonical import encode
+from muniment.domain.instant import from_micros
+from muniment.domain.intake import Add
+from muniment.domain.reference import check_name
+
+MANIFEST_TYPE = "application/vnd.muniment.intake-manifest+json"
+
+
+def add(
+    session: Session,
+    source: str,
+    options: Options,
+    *,
+    intake_id: str = "",
+    origin: str = "",
+    authority: str = "",
+    exclude: tuple[str, ...] = (),
+    tool: str = "",
+) -> tuple[Outcome, intake.IntakeManifest, str]:
+    """Take in a file, folder, archive or `-`; return the outcome, the manifest and the intake id.
+
+    Args:
+        origin: where it came from; by default the path as given.
+        authority: who may speak for it; by default the actor.
+        tool: `NAME@VERSION STEP` of a transformation that was applied before, "" if none.
+
+    Raises:
+        UsageError, UnavailableError, WrongError: see `app.intake.collect`; nothing was recorded.
+    """
+    name = check_name(intake_id, "an intake") if intake_id else ids.short_id("in-")
+    fetched_at = from_micros(clock.now())
+    collected = intake.collect(
+        source if source == "-" else Path(source),
+        session.evidence,
+        exclude=exclude,
+        progress=session.progress,
+    )
+    blob = session.evidence.put(encode(collected.manifest))
+    request = session.request(options)
+    command = Add(
+        intake=name,
+        digest=collected.digest,
+        files=collected.files,
+        bytes=collected.bytes,
+        excluded=len(collected.manifest["excluded"]),
+        origin=origin or ("stdin" if source == "-" else source),
+        authority=authority or request.actor.id,
+        fetched_at=fetched_at,
+        transformations=[{"tool": tool}] if tool else [],
+        evidence=[blob.as_evidence("intake-manifest", MANIFEST_TYPE)],
+    )
+    return session.run(command, request=request), collected, name
