@@ -57,7 +57,7 @@ def create(
         place,
         product=state.product,
         build=build_id,
-        intake=state.intake,
+        intake=state.intake_digest,
         security_epoch=epoch,
         reads=reads,
         writes=writes,
