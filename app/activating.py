@@ -347,7 +347,7 @@ def rollback(
         check_pack(to)
     _, state = slot_of(session, slot)
     targets = state.targets if state is not None else {}
-    names = [_named(targets, target)] if target else [n for n, t in targets.items() if t.active] or ["none"]
+    names = [named(targets, target)] if target else [n for n, t in targets.items() if t.active] or ["none"]
     answers: list[tuple[Outcome, Result | None]] = []
     for name in names:
         command = rollbacks.Request(ids.short_id("rb-"), slot, name, to, trigger)
@@ -367,7 +367,7 @@ def _selected_again(result: Result) -> bool:
     return bool(result.outcomes) and result.outcomes[-1].event("rollback.pack_selected/1") is not None
 
 
-def _named(targets: dict[str, Target], target: str) -> str:
+def named(targets: dict[str, Target], target: str) -> str:
     if target in targets:
         return target
     location = str(Path(target).absolute())
