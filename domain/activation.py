@@ -14,120 +14,42 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
-import msgspec
 from muniment.domain import pack as packs
-from muniment.domain import release as releases
 from muniment.domain import rollback as rollbacks
+from muniment.domain.activation_commands import (
+    ATTACKS,
+    Command,
+    Confirm,
+    Fail,
+    Plan,
+    Revert,
+    Step,
+    Switch,
+    Verified,
+)
+from muniment.domain.activation_plan import may_move, plan
 from muniment.domain.decision import Context, Decision, Event
-from muniment.domain.eligible import forward_refusal, frozen, ineligible, reading
+from muniment.domain.eligible import reading
+from muniment.domain.incident_state import COUNT_ITEM
 from muniment.domain.query import Query
 from muniment.domain.reference import channel_of
 from muniment.domain.refusal import Refusal
-from muniment.domain.slot_state import OPEN_STATES, items
+from muniment.domain.release_state import aborted, holding
+from muniment.domain.slot_state import OPEN_STATES
 from muniment.domain.states import Activation, Slot, Target
 from muniment.domain.world import World
 
-ATTACKS = (
-    "arbitrary_software",
-    "key_below_threshold",
-    "rollback",
-    "fast_forward",
-    "stale_freeze",
-    "mix_and_match",
-    "partial_set",
-    "wrong_software",
-    "extraneous_dependency",
-    "endless_data",
-    "truncated",
-    "incompatible",
-    "below_floor",
-    "blocked",
-)
-
-
-class Plan(msgspec.Struct, frozen=True, tag="activation.plan"):
-    """Begin: adopt the target if it is new, and plan what the slot should run.
-
-    `found` is the pack that the target's own link names ("" if none); `waive_rollback` acknowledges that no rollback target exists.
-    """
-
-    activation: str
-    slot: str
-    target: str
-    location: str
-    driver: str
-    found: str
-    waive_rollback: bool
-
-
-class Step(msgspec.Struct, frozen=True, tag="activation.step"):
-    """Fetched or staged."""
-
-    activation: str
-    slot: str
-    target: str
-    step: str
-    detail: dict[str, Any]
-
-
-class Verified(msgspec.Struct, frozen=True, tag="activation.verified"):
-    """Every check, evaluated on the target; the verdict follows from them."""
-
-    activation: str
-    slot: str
-    target: str
-    checks: list[dict[str, Any]]
-
-
-class Switch(msgspec.Struct, frozen=True, tag="activation.switch"):
-    """The commit point."""
-
-    activation: str
-    slot: str
-    target: str
-    waive_rollback: bool
-
-
-class Confirm(msgspec.Struct, frozen=True, tag="activation.confirm"):
-    """The link as read back from the target."""
-
-    activation: str
-    slot: str
-    target: str
-    link: str
-
-
-class Fail(msgspec.Struct, frozen=True, tag="activation.fail"):
-    """A step failed before the switch: fetch_failed, stage_failed or abandoned."""
-
-    activation: str
-    slot: str
-    target: str
-    step: str
-    reason: str
-
-
-class Revert(msgspec.Struct, frozen=True, tag="activation.revert"):
-    """The switch was recorded and cannot be carried out; `link` is what the target says."""
-
-    activation: str
-    slot: str
-    target: str
-    link: str
-
-
-Command = Plan | Step | Verified | Switch | Confirm | Fail | Revert
-
 
 def boundary(command: Command, world: World) -> Query:
-    """The slot with every candidate, the rollout that holds it and that rollout's slots."""
+    """The slot with every candidate, the rollout that holds it and that rollout's slots.
+
+    A failure on the way back may leave the target STUCK, which declares an incident: then its numbering too.
+    """
+    queried = (*reading(world, command.slot), *holding(world, command.slot))
     slot = world.slots.get(command.slot)
-    queried = reading(world, command.slot)
-    if slot is None or not slot.rollout:
-        return queried
-    release = world.releases.get(slot.rollout)
-    touched = [one for other in (release.slots if release else ()) for one in items(other)]
-    return (*queried, releases.item(slot.rollout), *touched)
+    target = slot.targets.get(command.target) if slot is not None else None
+    back = target is not None and target.rollback
+    return (*queried, COUNT_ITEM) if back and isinstance(command, Verified | Fail) else queried
 
 
 def decide(world: World, command: Command, context: Context) -> Decision:
@@ -141,7 +63,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             next="muniment channel declare ENV/CHANNEL",
         )
     if isinstance(command, Plan):
-        return _plan(world, slot, command, context)
+        return plan(world, slot, command, context)
     target = slot.targets.get(command.target)
     current = target.activation if target is not None else None
     if target is None or current is None or current.activation != command.activation:
@@ -155,132 +77,16 @@ def decide(world: World, command: Command, context: Context) -> Decision:
         case Step():
             return _step(current, command)
         case Verified():
-            return _verified(world, target, current, command, context)
+            return _verified(world, slot, target, current, command, context)
         case Switch():
             return _switch(world, slot, target, current, command, context)
         case Confirm():
             return _confirm(world, slot, target, current, command)
         case Fail():
-            return _fail(world, target, current, command, context)
+            return _fail(world, slot, target, current, command, context)
         case Revert():
-            return _revert(target, current, command)
+            return _revert(world, slot, target, current, command)
     assert_never(command)
-
-
-def _plan(world: World, slot: Slot, command: Plan, context: Context) -> Decision:
-    target = slot.targets.get(command.target)
-    adopted = [] if target is not None else [_adopted(command)]
-    target = target or Target(command.target, command.location, command.driver, active=command.found)
-    if target.location and target.location != command.location:
-        return Refusal(
-            "activation.target_moved",
-            command.target,
-            f"target {command.target} of {slot.slot} is at {target.location}, not at {command.location}",
-            next="give the folder it was adopted with, or another --name",
-        )
-    current = target.activation
-    if current is not None and current.state in (*OPEN_STATES, "SWITCHED"):
-        return Refusal(
-            "R12.activation_open",
-            current.activation,
-            f"activation {current.activation} of {current.pack} is {current.state}",
-            cause=current.planned,
-            next=f"muniment activate {slot.slot} --target {command.location}",
-        )
-    back = bool(target.rollback)
-    pack = target.rollback_pack if back else slot.desired
-    if not pack:
-        return Refusal(
-            "R9.nothing_desired",
-            slot.slot,
-            f"no pack is promoted to {slot.slot}",
-            next="muniment release promote RELEASE",
-        )
-    if pack == target.active and not back:
-        return Refusal(
-            "activation.active",
-            pack,
-            f"pack {pack} is active on {command.target} already",
-            next=f"muniment active --target {command.location}",
-        )
-    if refusal := _may_move(
-        world, slot.slot, target, pack, context, back=back, waive=command.waive_rollback, verified=False
-    ):
-        return refusal
-    return [
-        *adopted,
-        Event(
-            "activation.planned/1",
-            {
-                "activation": command.activation,
-                "slot": slot.slot,
-                "target": command.target,
-                "pack": pack,
-                "kind": "rollback" if back else "forward",
-                "rollback": target.rollback,
-                "release": "" if back else slot.release,
-                "replaced": target.active,
-                "waive_rollback": command.waive_rollback,
-                "reason": context.reason,
-            },
-        ),
-    ]
-
-
-def _adopted(command: Plan) -> Event:
-    return Event(
-        "target.adopted/1",
-        {
-            "slot": command.slot,
-            "target": command.target,
-            "driver": command.driver,
-            "location": command.location,
-            "active": command.found,
-        },
-    )
-
-
-def _may_move(
-    world: World,
-    slot: str,
-    target: Target,
-    pack: str,
-    context: Context,
-    *,
-    back: bool,
-    waive: bool,
-    verified: bool,
-) -> Refusal | None:
-    """R9 for a forward move; R2 and freezes of kind ALL for a rollback (FORWARD never stops R5, R8)."""
-    if back:
-        if refusal := frozen(world, slot, context.at, kinds=("ALL",)):
-            return refusal
-        if finding := ineligible(world, slot, target, pack, context, need_verified=verified):
-            return Refusal(
-                f"R2.{finding.code}",
-                pack,
-                f"pack {pack} may not run in {slot}: {finding.detail}",
-                cause=finding.mark,
-                next=f"muniment rollback {slot} --dry-run",
-            )
-        return None
-    if refusal := forward_refusal(world, slot, target, pack, context, need_verified=verified):
-        return refusal
-    if not target.active or waive:
-        return None  # on an EMPTY slot the dry run is vacuous (settled.md, 14)
-    if rollbacks.select(world, slot, _as_if_active(target, pack), pack, context).pack:
-        return None
-    return Refusal(
-        "R9.no_rollback_target",
-        slot,
-        f"if {pack} failed on {target.target}, no pack could be rolled back to",
-        next=f"muniment rollback {slot} --dry-run, or --waive-rollback to go on without one",
-    )
-
-
-def _as_if_active(target: Target, pack: str) -> Target:
-    """The target as it would be with the pack active, for R9's dry run of R5."""
-    return msgspec.structs.replace(target, active=pack, chain=[])
 
 
 def _common(current: Activation, command: Command) -> dict[str, Any]:
@@ -303,22 +109,18 @@ def _wrong_step(current: Activation, command: Command) -> Refusal:
 
 
 def _step(current: Activation, command: Step) -> Decision:
-    before = {"fetched": ("PLANNED",), "staged": ("VERIFIED",)}[command.step]
-    if current.state not in before:
+    before = {"fetched": "PLANNED", "staged": "VERIFIED"}.get(command.step)
+    if current.state != before:
         return _wrong_step(current, command)
     return [Event(f"activation.{command.step}/1", {**_common(current, command), "detail": command.detail})]
 
 
 def _verified(
-    world: World, target: Target, current: Activation, command: Verified, context: Context
+    world: World, slot: Slot, target: Target, current: Activation, command: Verified, context: Context
 ) -> Decision:
     if current.state != "FETCHED":
         return _wrong_step(current, command)
-    failed = [
-        check
-        for check in command.checks
-        if check["verdict"] != "pass" and check["verdict"] != "not_applicable"
-    ]
+    failed = [check for check in command.checks if check.get("verdict") not in ("pass", "not_applicable")]
     if not failed and command.checks:
         seen = packs.RecordVerification(
             current.pack, "PASS", f"{command.slot}/{command.target}", command.checks
@@ -327,13 +129,17 @@ def _verified(
             Event("activation.verified/1", {**_common(current, command), "checks": command.checks}),
             packs.verification(seen, context),
         ]
-    attacks = sorted({check.get("attack") or "arbitrary_software" for check in failed}) or ["partial_set"]
+    named = {check.get("attack") for check in failed}
+    attacks = sorted({name if name in ATTACKS else "arbitrary_software" for name in named}) or ["partial_set"]
     event = Event(
         "activation.verification_failed/1",
         {**_common(current, command), "attacks": attacks, "checks": command.checks},
     )
     if current.kind == "rollback" and target.rollback:
-        return [event, *rollbacks.next_after_failure(world, command.slot, target, current.pack, context)]
+        return [
+            event,
+            *rollbacks.next_after_failure(world, slot, target, current.pack, "verification failed", context),
+        ]
     return [event]
 
 
@@ -343,9 +149,9 @@ def _switch(
     if current.state != "STAGED":
         return _wrong_step(current, command)
     back = current.kind == "rollback"
-    if refusal := _may_move(
+    if refusal := may_move(
         world,
-        slot.slot,
+        slot,
         target,
         current.pack,
         context,
@@ -412,41 +218,27 @@ def _confirm(world: World, slot: Slot, target: Target, current: Activation, comm
                 },
             )
         )
-        events += _settled(world, slot, target)
+    release = world.releases.get(slot.rollout)
+    if release is not None and release.state == "ABORTING":
+        events += aborted(world, slot.rollout, "", (slot.slot, target.target, current.pack, False))
     return events
 
 
-def _settled(world: World, slot: Slot, target: Target) -> list[Event]:
-    """An aborting rollout ends once no target of its slots runs its pack."""
-    release = world.releases.get(slot.rollout)
-    if release is None or release.state != "ABORTING":
-        return []
-    still = [
-        other
-        for name in release.slots
-        for other in (world.slots[name].targets.values() if name in world.slots else ())
-        if other.active == release.pack and not (name == slot.slot and other.target == target.target)
-    ]
-    if still:
-        return []
-    return [
-        Event(
-            "release.rolled_back/1",
-            {"release": release.release, "slots": release.slots, "pack": release.pack},
-        )
-    ]
-
-
-def _fail(world: World, target: Target, current: Activation, command: Fail, context: Context) -> Decision:
+def _fail(
+    world: World, slot: Slot, target: Target, current: Activation, command: Fail, context: Context
+) -> Decision:
     if current.state not in OPEN_STATES:
         return _wrong_step(current, command)
     event = Event(f"activation.{command.step}/1", {**_common(current, command), "reason": command.reason})
     if command.step == "fetch_failed" and current.kind == "rollback" and target.rollback:
-        return [event, *rollbacks.next_after_failure(world, command.slot, target, current.pack, context)]
+        return [
+            event,
+            *rollbacks.next_after_failure(world, slot, target, current.pack, "fetch failed", context),
+        ]
     return [event]
 
 
-def _revert(target: Target, current: Activation, command: Revert) -> Decision:
+def _revert(world: World, slot: Slot, target: Target, current: Activation, command: Revert) -> Decision:
     if current.state != "SWITCHED":
         return _wrong_step(current, command)
     if command.link != current.replaced:
@@ -457,9 +249,28 @@ def _revert(target: Target, current: Activation, command: Revert) -> Decision:
             cause=current.planned,
             next=f"muniment activate {command.slot} --target {target.location}",
         )
-    return [
+    events = [
         Event(
             "activation.reverted/1",
             {**_common(current, command), "active": current.replaced, "epoch": target.epoch + 1},
         )
     ]
+    release = world.releases.get(slot.rollout)
+    if release is not None and release.state == "ABORTING":
+        events += aborted(world, slot.rollout, "", (slot.slot, target.target, current.replaced, False))
+    return events
+
+
+__all__ = [
+    "ATTACKS",
+    "Command",
+    "Confirm",
+    "Fail",
+    "Plan",
+    "Revert",
+    "Step",
+    "Switch",
+    "Verified",
+    "boundary",
+    "decide",
+]

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 from muniment.domain.canonical import PROFILE
@@ -44,7 +44,7 @@ class AddIdentity(msgspec.Struct, frozen=True, tag="identity.add"):
     """Bind a public key to a name."""
 
     identity: str
-    kind: str
+    kind: Literal["human", "service", "agent"]
     key_id: str
     public_key: str
 
@@ -136,7 +136,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
     """Dispatch."""
     match command:
         case Init():
-            return _init(command)
+            return _init(world, command)
         case PublishPolicy():
             return _publish(world, command, context)
         case AddIdentity():
@@ -156,7 +156,15 @@ def _published(document: dict[str, Any], reason: str) -> Event:
     )
 
 
-def _init(command: Init) -> Decision:
+def _init(world: World, command: Init) -> Decision:
+    if world.policy is not None:  # every store has one from its second record on
+        return Refusal(
+            "store.exists",
+            command.store_id,
+            "this store was created before",
+            cause=world.policy.mark,
+            next="muniment policy publish FILE",
+        )
     return [
         Event(
             "store.created/1",

@@ -5,114 +5,38 @@
 3. No compile unless every required gate is PASS or WAIVED and unexpired (I13); a try is recorded as
    `build.compile_refused` and refused.
 4. One verdict a gate an attempt: after FAIL there is none, after ERROR a new attempt may be judged.
+   A stage that failed, erred or still runs holds back every later one.
 5. `finish` evaluates eligibility as the list of failed conditions; stages not run are recorded as SKIP.
 """
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import assert_never
 
 import msgspec
 from muniment.domain import intake as intakes
-from muniment.domain.build_state import failed_conditions, gate_problems, item
+from muniment.domain.build_commands import (
+    ENDED,
+    STAGES,
+    Cancel,
+    Command,
+    Compile,
+    DecideGate,
+    Finish,
+    FinishStage,
+    Reproduce,
+    Start,
+    StartStage,
+    WaiveGate,
+)
+from muniment.domain.build_compile import compile_pack, finish, refuse_compile, reproduce
+from muniment.domain.build_state import gate_problems, item
 from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import Mark, Refusal
 from muniment.domain.states import Build
 from muniment.domain.world import World
-
-STAGES = ("ingest", "extract", "resolve", "validate", "compile")
-ENDED = ("ELIGIBLE", "REJECTED", "ERRORED", "CANCELLED")
-
-
-class Start(msgspec.Struct, frozen=True, tag="build.start"):
-    """Request a build of a product from an intake and freeze its inputs."""
-
-    build: str
-    product: str
-    intake: str
-    config_digest: str
-    pins: dict[str, str]
-
-
-class StartStage(msgspec.Struct, frozen=True, tag="build.stage.start"):
-    """Begin an attempt of a stage; argv and environment are recorded before it runs."""
-
-    build: str
-    stage: str
-    attempt: str
-    argv: list[str]
-    environment: dict[str, Any]
-
-
-class FinishStage(msgspec.Struct, frozen=True, tag="build.stage.finish"):
-    """Record how an attempt ended."""
-
-    build: str
-    stage: str
-    attempt: str
-    status: str
-    exit_code: int | None
-    reason: str
-    wall_us: int
-    user_us: int
-    system_us: int
-    max_rss_kib: int
-    tool: dict[str, Any]
-    outputs: list[dict[str, Any]]
-    evidence: list[dict[str, Any]]
-
-
-class DecideGate(msgspec.Struct, frozen=True, tag="build.gate"):
-    """Record the verdict of a gate; `report` says what it rests on."""
-
-    build: str
-    gate: str
-    verdict: str
-    report: dict[str, Any]
-    evidence: list[dict[str, Any]]
-
-
-class WaiveGate(msgspec.Struct, frozen=True, tag="build.waive"):
-    """Let a gate count as passed until an instant (R10; never for an unwaivable gate)."""
-
-    build: str
-    gate: str
-    expires_at: str
-
-
-class Compile(msgspec.Struct, frozen=True, tag="pack.create"):
-    """Name the pack that the build's compile gave."""
-
-    build: str
-    pack: str
-    files: int
-    bytes: int
-    compiler: dict[str, str]
-    evidence: list[dict[str, Any]]
-
-
-class Reproduce(msgspec.Struct, frozen=True, tag="build.reproduce"):
-    """Compare the pack of a second compile."""
-
-    build: str
-    pack: str
-
-
-class Finish(msgspec.Struct, frozen=True, tag="build.finish"):
-    """End the build with the list of failed conditions."""
-
-    build: str
-
-
-class Cancel(msgspec.Struct, frozen=True, tag="build.cancel"):
-    """End the build without a result."""
-
-    build: str
-
-
-Command = Start | StartStage | FinishStage | DecideGate | WaiveGate | Compile | Reproduce | Finish | Cancel
 
 
 def boundary(command: Command, world: World) -> Query:  # noqa: ARG001
@@ -152,13 +76,13 @@ def decide(world: World, command: Command, context: Context) -> Decision:
         case DecideGate():
             return _gate(build, command)
         case WaiveGate():
-            return _waive(command, context)
+            return _waive(build, command, context)
         case Compile():
-            return _compile(build, command, context)
+            return compile_pack(build, command, context)
         case Reproduce():
-            return _reproduce(build, command)
+            return reproduce(build, command)
         case Finish():
-            return _finish(build, context)
+            return finish(build, context)
         case Cancel():
             return [Event("build.cancelled/1", {"build": command.build, "reason": context.reason})]
     assert_never(command)
@@ -229,6 +153,7 @@ def _start_stage(build: Build, command: StartStage, context: Context) -> Decisio
                 "build.stage_decided",
                 command.stage,
                 f"stage {command.stage} ended as {last.status}; changed inputs mean a new build",
+                cause=Mark(last.position, "", "", ""),
                 next="muniment build start",
             )
     later = [name for name in build.stages if _rank(name) > rank]
@@ -237,10 +162,31 @@ def _start_stage(build: Build, command: StartStage, context: Context) -> Decisio
             "build.stage_order",
             command.stage,
             f"stage {command.stage} comes before {later[0]}, which has been started",
+            cause=Mark(build.stages[later[0]][0].position, "", "", ""),
             next=f"muniment build show {build.build}",
         )
     if command.stage.split(".", 1)[0] == "compile" and (problems := gate_problems(build, context.at)):
         return refuse_compile(build, problems)
+    if held := [
+        name
+        for name, tries in build.stages.items()
+        if _rank(name) < rank and tries[-1].status not in ("PASS", "SKIP")
+    ]:
+        last = build.stages[held[0]][-1]
+        return Refusal(
+            "build.stage_blocked",
+            command.stage,
+            f"stage {command.stage} waits for {held[0]}, which is {last.status or 'running'}",
+            cause=Mark(last.position, "", "", ""),
+            next=f"muniment build show {build.build}",
+        )
+    if any(one.attempt == command.attempt for tries in build.stages.values() for one in tries):
+        return Refusal(
+            "build.attempt_used",
+            command.attempt,
+            f"attempt {command.attempt} of build {build.build} exists",
+            next=f"muniment build show {build.build}",
+        )
     return [
         Event(
             "build.stage_started/1",
@@ -253,20 +199,6 @@ def _start_stage(build: Build, command: StartStage, context: Context) -> Decisio
             },
         )
     ]
-
-
-def refuse_compile(build: Build, problems: list[str]) -> Refusal:
-    """No compile on fail (I13): the refusal names the gates, the try itself is an event."""
-    first = build.gates.get(problems[0].split(":", 1)[1])
-    return Refusal(
-        "I13.no_compile",
-        build.build,
-        f"build {build.build} may not compile: {', '.join(problems)}",
-        cause=first.mark if first else None,
-        next=f"muniment build show {build.build}",
-        facts=problems,
-        also=[("build.compile_refused/1", {"build": build.build, "failed": problems})],
-    )
 
 
 def _finish_stage(build: Build, command: FinishStage) -> Decision:
@@ -313,7 +245,16 @@ def _gate(build: Build, command: DecideGate) -> Decision:
     ]
 
 
-def _waive(command: WaiveGate, context: Context) -> Decision:
+def _waive(build: Build, command: WaiveGate, context: Context) -> Decision:
+    known = build.gates.get(command.gate)
+    if known is not None and known.verdict == "PASS":
+        return Refusal(
+            "build.gate_decided",
+            command.gate,
+            f"gate {command.gate} of build {build.build} has passed; there is nothing to waive",
+            cause=known.mark,
+            next=f"muniment build show {build.build}",
+        )
     if command.gate in context.policy.build.unwaivable_gates:
         return Refusal(
             "R10.unwaivable",
@@ -325,7 +266,10 @@ def _waive(command: WaiveGate, context: Context) -> Decision:
         return Refusal(
             "R10.expired", command.gate, "the waiver would be expired already", next="give a later --expires"
         )
-    if refusal := needs_people(context.policy, f"waiving gate {command.gate}", 0, "muniment build show"):
+    if refusal := needs_people(
+        context.policy, f"waiving gate {command.gate}", 0, f"muniment build show {command.build}"
+    ):
+        refusal.cause = known.mark if known else None
         return refusal
     return [
         Event(
@@ -341,102 +285,20 @@ def _waive(command: WaiveGate, context: Context) -> Decision:
     ]
 
 
-def _compile(build: Build, command: Compile, context: Context) -> Decision:
-    if problems := gate_problems(build, context.at):
-        return refuse_compile(build, problems)
-    unfinished = [name for name, tries in build.stages.items() if tries[-1].status not in ("PASS", "SKIP")]
-    if unfinished:
-        return Refusal(
-            "build.stage_open",
-            unfinished[0],
-            f"stage {unfinished[0]} of build {build.build} has not passed",
-            next=f"muniment build show {build.build}",
-        )
-    if build.pack:
-        return Refusal(
-            "build.compiled",
-            build.pack,
-            f"build {build.build} has compiled a pack",
-            cause=build.compiled,
-            next=f"muniment build reproduce {build.build} --from DIR",
-        )
-    return [
-        Event(
-            "build.compiled/1",
-            {
-                "build": build.build,
-                "pack": command.pack,
-                "files": command.files,
-                "bytes": command.bytes,
-                "compiler": command.compiler,
-            },
-            tuple(command.evidence),
-        )
-    ]
-
-
-def _reproduce(build: Build, command: Reproduce) -> Decision:
-    if not build.pack:
-        return Refusal(
-            "build.not_compiled",
-            build.build,
-            f"build {build.build} has no pack to compare with",
-            next=f"muniment pack create DIR --build {build.build}",
-        )
-    return [
-        Event(
-            "build.reproduced/1",
-            {
-                "build": build.build,
-                "pack": build.pack,
-                "second": command.pack,
-                "equal": build.pack == command.pack,
-            },
-        )
-    ]
-
-
-def _finish(build: Build, context: Context) -> Decision:
-    failed = failed_conditions(build, context.at)
-    kinds = {code.split(":", 1)[0] for code in failed}
-    # ERROR means that it could not be decided; a FAIL beside it decides (release-rules.md, Build).
-    errored = kinds & {"gate_error", "stage_error"} and not kinds & {
-        "gate_fail",
-        "stage_fail",
-        "determinism_drift",
-    }
-    outcome = "ELIGIBLE" if not failed else "ERRORED" if errored else "REJECTED"
-    skipped = [
-        Event(
-            "build.stage_finished/1",
-            {
-                "build": build.build,
-                "stage": stage,
-                "attempt": f"{stage}-skip",
-                "status": "SKIP",
-                "exit_code": None,
-                "reason": "not run",
-                "wall_us": 0,
-                "user_us": 0,
-                "system_us": 0,
-                "max_rss_kib": 0,
-                "tool": {},
-                "outputs": [],
-            },
-        )
-        for stage in STAGES
-        if not any(name.split(".", 1)[0] == stage for name in build.stages)
-    ]
-    return [
-        *skipped,
-        Event(
-            "build.finished/1",
-            {
-                "build": build.build,
-                "outcome": outcome,
-                "failed": failed,
-                "pack": build.pack,
-                "reason": context.reason,
-            },
-        ),
-    ]
+__all__ = [
+    "ENDED",
+    "STAGES",
+    "Cancel",
+    "Command",
+    "Compile",
+    "DecideGate",
+    "Finish",
+    "FinishStage",
+    "Reproduce",
+    "Start",
+    "StartStage",
+    "WaiveGate",
+    "boundary",
+    "decide",
+    "refuse_compile",
+]

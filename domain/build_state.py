@@ -78,8 +78,9 @@ def on_compiled(world: World, fact: Fact) -> None:
 
 
 def on_reproduced(world: World, fact: Fact) -> None:
-    """Equal or drifted."""
-    world.builds[fact.data["build"]].reproduced = fact.data["equal"]
+    """Equal or drifted; once drifted, always drifted."""
+    build = world.builds[fact.data["build"]]
+    build.reproduced = fact.data["equal"] and build.reproduced is not False
 
 
 def on_finished(world: World, fact: Fact) -> None:

@@ -17,6 +17,7 @@ from muniment.domain.errors import InvalidError
 
 PROFILE = "jcs-rfc8785/1"
 MAX_INT = 2**53 - 1
+MAX_DEPTH = 64
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _plain_encoder = msgspec.json.Encoder()
@@ -45,8 +46,15 @@ def encode_trusted(value: Any) -> bytes:
         raise InvalidError(f"not canonical JSON: {error}", code="canonical.value") from error
 
 
-def check_profile(value: Any, path: str = "$") -> None:
+def check_profile(value: Any, path: str = "$", depth: int = 0) -> None:
     """Refuse what the profile does not hold; `path` names the place in the message."""
+    if depth > MAX_DEPTH:
+        raise InvalidError(
+            "value is nested too deeply",
+            code="canonical.depth",
+            expected=f"at most {MAX_DEPTH} levels",
+            found=path[:200],
+        )
     kind = type(value)
     if kind is str or value is None or kind is bool:
         return
@@ -64,10 +72,10 @@ def check_profile(value: Any, path: str = "$") -> None:
                 raise InvalidError(
                     f"key at {path} is not a string", code="canonical.key", found=repr(key)[:80]
                 )
-            check_profile(item, f"{path}.{key}")
+            check_profile(item, f"{path}.{key}", depth + 1)
     elif kind is list or kind is tuple:
         for index, item in enumerate(value):
-            check_profile(item, f"{path}[{index}]")
+            check_profile(item, f"{path}[{index}]", depth + 1)
     else:
         raise InvalidError(
             f"{kind.__name__} at {path} has no canonical form here",

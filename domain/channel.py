@@ -10,18 +10,28 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 from muniment.domain import pack as packs
-from muniment.domain.decision import Context, Decision, Event, Fact
+from muniment.domain.channel_state import (
+    HANDLES,
+    POLICY_HANDLES,
+    POLICY_ITEM,
+    floor,
+    is_declared,
+    live_freezes,
+    live_pin,
+    scope_item,
+    scope_items,
+)
+from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.instant import between
 from muniment.domain.policy import needs_people
-from muniment.domain.query import Item, Query
-from muniment.domain.reference import EVERYWHERE, channel_of, scope_tag, scopes_of
+from muniment.domain.query import Query
+from muniment.domain.reference import EVERYWHERE
 from muniment.domain.refusal import Refusal
-from muniment.domain.states import Channel, Freeze, Pin, PolicyInForce
-from muniment.domain.world import Handles, World
+from muniment.domain.world import World
 
 
 class Declare(msgspec.Struct, frozen=True, tag="channel.declare"):
@@ -51,7 +61,7 @@ class FreezeScope(msgspec.Struct, frozen=True, tag="channel.freeze"):
 
     scope: str
     freeze: str
-    kind: str
+    kind: Literal["FORWARD", "ALL"]
     expires_at: str
 
 
@@ -70,119 +80,6 @@ class SetBaseline(msgspec.Struct, frozen=True, tag="channel.baseline"):
 
 
 Command = Declare | SetPin | Unpin | FreezeScope | Unfreeze | SetBaseline
-
-
-def on_policy_published(world: World, fact: Fact) -> None:
-    """The policy in force is the one published last."""
-    data = fact.data
-    world.policy = PolicyInForce(data["policy"], data["digest"], data["document"], fact.mark())
-
-
-def on_declared(world: World, fact: Fact) -> None:
-    """Cohorts add up."""
-    data = fact.data
-    known = world.channels.get(data["channel"])
-    cohorts = [
-        *(known.cohorts if known else []),
-        *(c for c in data["cohorts"] if not known or c not in known.cohorts),
-    ]
-    world.channels[data["channel"]] = Channel(data["channel"], cohorts, data["upstream"], fact.mark())
-    for cohort in cohorts:
-        world.slot(f"{data['channel']}/{cohort}")
-
-
-def on_pinned(world: World, fact: Fact) -> None:
-    """The last pin of a scope counts."""
-    data = fact.data
-    world.scope(data["scope"]).pin = Pin(data["pack"], data["owner"], fact.mark(), data["expires_at"])
-
-
-def on_unpinned(world: World, fact: Fact) -> None:
-    """No pin here."""
-    world.scope(fact.data["scope"]).pin = None
-
-
-def on_frozen(world: World, fact: Fact) -> None:
-    """Freezes add up."""
-    data = fact.data
-    world.scope(data["scope"]).freezes[data["freeze"]] = Freeze(
-        data["freeze"], data["kind"], fact.mark(), data["expires_at"], data["incident"]
-    )
-
-
-def on_unfrozen(world: World, fact: Fact) -> None:
-    """One freeze less."""
-    world.scope(fact.data["scope"]).freezes.pop(fact.data["freeze"], None)
-
-
-def on_floor_raised(world: World, fact: Fact) -> None:
-    """R3, I3: a floor never decreases, whatever a record says."""
-    scope = world.scope(fact.data["scope"])
-    scope.floor = max(scope.floor, fact.data["floor"])
-
-
-def on_baselined(world: World, fact: Fact) -> None:
-    """The pack of last resort."""
-    world.scope(fact.data["scope"]).baseline = fact.data["pack"]
-
-
-POLICY_HANDLES: Handles = {"policy.published/1": on_policy_published}
-HANDLES: Handles = {
-    "channel.declared/1": on_declared,
-    "channel.pinned/1": on_pinned,
-    "channel.unpinned/1": on_unpinned,
-    "channel.frozen/1": on_frozen,
-    "channel.unfrozen/1": on_unfrozen,
-    "channel.floor_raised/1": on_floor_raised,
-    "channel.baselined/1": on_baselined,
-}
-
-POLICY_ITEM = Item(tuple(POLICY_HANDLES), (scope_tag(EVERYWHERE),))
-
-
-def scope_item(scope: str) -> Item:
-    """What acts at one level."""
-    return Item(tuple(sorted(HANDLES)), (scope_tag(scope),))
-
-
-def scope_items(slot: str) -> Query:
-    """What acts on a slot at every level (settled.md, 6). Declarations carry `scope:*`, so each boundary knows the map."""
-    return tuple(scope_item(scope) for scope in scopes_of(slot))
-
-
-def live_pin(world: World, slot: str, at: str) -> tuple[str, Pin] | None:
-    """The narrowest live pin that covers a slot, with its scope."""
-    for scope in scopes_of(slot):
-        found = world.scopes.get(scope)
-        if (
-            found is not None
-            and found.pin is not None
-            and (not found.pin.expires_at or at < found.pin.expires_at)
-        ):
-            return scope, found.pin
-    return None
-
-
-def live_freezes(world: World, slot: str, at: str) -> list[tuple[str, Freeze]]:
-    """Every live freeze that covers a slot, with its scope (R8: the union)."""
-    return [
-        (scope, freeze)
-        for scope in scopes_of(slot)
-        if scope in world.scopes
-        for freeze in world.scopes[scope].freezes.values()
-        if not freeze.expires_at or at < freeze.expires_at
-    ]
-
-
-def floor(world: World, slot: str) -> int:
-    """R3: the highest floor of the levels that cover the slot."""
-    return max((world.scopes[scope].floor for scope in scopes_of(slot) if scope in world.scopes), default=0)
-
-
-def is_declared(world: World, slot: str) -> bool:
-    """The slot's cohort is declared in its channel."""
-    channel = world.channels.get(channel_of(slot))
-    return channel is not None and slot.rsplit("/", 1)[1] in channel.cohorts
 
 
 def boundary(command: Command, world: World) -> Query:  # noqa: ARG001
@@ -396,8 +293,16 @@ def _baseline(world: World, command: SetBaseline, context: Context) -> Decision:
     if refusal := _undeclared(world, command.environment):
         return refusal
     pack = world.packs.get(command.pack)
-    if pack is None or pack.state != "ELIGIBLE":
+    if pack is None or pack.registered is None:
         return packs.unknown(command.pack)
+    if pack.state != "ELIGIBLE":
+        return Refusal(
+            f"R2.{pack.state.lower()}",
+            command.pack,
+            f"pack {command.pack} is {pack.state}",
+            cause=pack.withdrawn or pack.registered,
+            next=f"muniment pack show {command.pack}",
+        )
     return [
         Event(
             "channel.baselined/1",
@@ -409,3 +314,26 @@ def _baseline(world: World, command: SetBaseline, context: Context) -> Decision:
             },
         )
     ]
+
+
+__all__ = [
+    "HANDLES",
+    "POLICY_HANDLES",
+    "POLICY_ITEM",
+    "Command",
+    "Declare",
+    "FreezeScope",
+    "SetBaseline",
+    "SetPin",
+    "Unfreeze",
+    "Unpin",
+    "boundary",
+    "decide",
+    "floor",
+    "frozen",
+    "is_declared",
+    "live_freezes",
+    "live_pin",
+    "scope_item",
+    "scope_items",
+]

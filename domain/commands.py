@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import msgspec
@@ -15,10 +16,13 @@ from muniment.domain import (
     build,
     build_state,
     channel,
+    channel_state,
     incident,
+    incident_state,
     intake,
     pack,
     release,
+    release_state,
     rollback,
     slot,
     slot_state,
@@ -26,6 +30,7 @@ from muniment.domain import (
 from muniment.domain.decision import Context, Decision
 from muniment.domain.errors import InvalidError
 from muniment.domain.query import Query
+from muniment.domain.reference import check_channel, check_name, check_pack, check_scope, check_slot
 from muniment.domain.world import Handler, World, merge
 
 AnyCommand = (
@@ -72,12 +77,12 @@ COMMANDS: dict[str, type] = {str(command.__struct_config__.tag): command for com
 FOLD: dict[str, tuple[Handler, ...]] = merge(
     admin.HANDLES,
     build_state.HANDLES,
-    channel.POLICY_HANDLES,
-    channel.HANDLES,
-    incident.HANDLES,
+    channel_state.POLICY_HANDLES,
+    channel_state.HANDLES,
+    incident_state.HANDLES,
     intake.HANDLES,
     pack.HANDLES,
-    release.HANDLES,
+    release_state.HANDLES,
     slot_state.HANDLES,
 )
 
@@ -92,6 +97,48 @@ def arguments(command: AnyCommand) -> dict[str, Any]:
     built: dict[str, Any] = msgspec.to_builtins(command)
     del built["type"]
     return built
+
+
+_checks: dict[str, Callable[[str], object]] = {
+    "slot": check_slot,
+    "channel": check_channel,
+    "scope": check_scope,
+    "pack": check_pack,
+    **{
+        field: partial(check_name, what=field)
+        for field in (
+            "activation",
+            "attempt",
+            "block",
+            "build",
+            "environment",
+            "freeze",
+            "gate",
+            "incident",
+            "intake",
+            "product",
+            "release",
+            "rollback",
+            "stage",
+            "target",
+        )
+    },
+}
+
+
+def check(command: AnyCommand) -> None:
+    """Refuse names that are none before anything is selected by them.
+
+    Raises:
+        UsageError: a slot, channel, scope, pack or name of another form.
+    """
+    for field in command.__struct_fields__:
+        value = getattr(command, field)
+        if field in _checks and isinstance(value, str):
+            _checks[field](value)
+    if isinstance(command, release.Create):
+        for slot_name in (name for stage in command.stages for name in stage.slots):
+            check_slot(slot_name)
 
 
 def from_record(name: str, args: dict[str, Any]) -> AnyCommand:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from muniment.domain import pack as packs
-from muniment.domain.channel import floor, is_declared, live_freezes, live_pin
+from muniment.domain.channel_state import floor, floor_mark, is_declared, live_freezes, live_pin
 from muniment.domain.decision import Context
 from muniment.domain.policy import Policy
 from muniment.domain.query import Item, Query
@@ -55,7 +55,7 @@ def ineligible(
     if context.actor.automation and (mark := pack.quarantines.get(channel_of(slot))):
         return Finding("quarantined", f"quarantined in {channel_of(slot)}", mark)
     if pack.security_epoch < (level := floor(world, slot)):
-        return Finding("below_floor", f"epoch {pack.security_epoch} < floor {level}")
+        return Finding("below_floor", f"epoch {pack.security_epoch} < floor {level}", floor_mark(world, slot))
     if (
         target is not None
         and target.schema_level

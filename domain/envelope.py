@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import msgspec
-
 from muniment.domain.canonical import check_profile, encode, encode_trusted
 from muniment.domain.decision import Fact
 from muniment.domain.errors import InvalidError
@@ -42,8 +41,12 @@ def halves(record: dict[str, Any]) -> Halves:
     """Cut a record without `recorded_at` where the store will set it.
 
     Raises:
-        InvalidError: the record leaves the canonical profile.
+        InvalidError: the record leaves the canonical profile, or has a field that no record has.
     """
+    if unknown := record.keys() - {*BEFORE, *AFTER}:
+        raise InvalidError(
+            f"no record has a field {min(unknown)}", code="record.field", found=", ".join(sorted(unknown))
+        )
     check_profile(record)
     before = encode_trusted({key: record[key] for key in BEFORE if key in record})
     after = encode_trusted({key: record[key] for key in AFTER if key in record})

@@ -1,6 +1,7 @@
 """Incident: declared, contained, mitigated, resolved, reviewed, closed.
 
-1. Declaring acts: one transaction records the incident, pauses overlapping releases and freezes the scope (FORWARD).
+1. Declaring acts: one transaction records the incident, pauses overlapping releases, freezes the scope (FORWARD) and revokes
+   the attestations of the pack named as its cause (R4).
 2. CONTAINED is a predicate over the log, not a label (I22): every overlapping rollout is paused or ended, every slot in
    scope is frozen, pinned, stuck or rolled back.
 3. Resolving needs containment and health back on every target in scope, reported after the declaration.
@@ -10,20 +11,31 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Literal, assert_never, get_args
 
 import msgspec
-from muniment.domain import release as releases
+from muniment.domain import release_state as releases
 from muniment.domain import slot_state
-from muniment.domain.channel import frozen, live_freezes, live_pin, scope_item
-from muniment.domain.decision import Context, Decision, Event, Fact
-from muniment.domain.query import Item, Query
-from muniment.domain.reference import EVERYWHERE, covers
-from muniment.domain.refusal import DENIED, Refusal
+from muniment.domain.channel import frozen
+from muniment.domain.channel_state import scope_item
+from muniment.domain.decision import Context, Decision, Event
+from muniment.domain.incident_state import (
+    COUNT_ITEM,
+    HANDLES,
+    declared,
+    item,
+    slots_in,
+    uncontained,
+    unhealthy,
+)
+from muniment.domain.query import Query
+from muniment.domain.reference import EVERYWHERE
+from muniment.domain.refusal import DENIED, Refusal, some
 from muniment.domain.states import Incident
-from muniment.domain.world import Handles, World
+from muniment.domain.world import World
 
-SEVERITIES = ("SEV0", "SEV1", "SEV2", "SEV3", "SEV4")
+Severity = Literal["SEV0", "SEV1", "SEV2", "SEV3", "SEV4"]
+SEVERITIES: tuple[str, ...] = get_args(Severity)
 CLASSES = ("workflow", "operating-context", "storage-visibility", "tool-behavior", "publish-boundary")
 OPEN = ("DECLARED", "CONTAINED", "MITIGATED", "RESOLVED", "IN_REVIEW")
 
@@ -31,7 +43,7 @@ OPEN = ("DECLARED", "CONTAINED", "MITIGATED", "RESOLVED", "IN_REVIEW")
 class Declare(msgspec.Struct, frozen=True, tag="incident.declare"):
     """Declare an incident over a scope; the number is assigned by the decision."""
 
-    severity: str
+    severity: Severity
     scope: str
     summary: str
     cause_pack: str
@@ -68,86 +80,6 @@ class Close(msgspec.Struct, frozen=True, tag="incident.close"):
 
 
 Command = Declare | Note | Contain | Resolve | Close
-
-
-def on_declared(world: World, fact: Fact) -> None:
-    """A new incident; its number is the count so far."""
-    data = fact.data
-    world.incident_count += 1
-    world.incidents[data["incident"]] = Incident(
-        incident=data["incident"],
-        severity=data["severity"],
-        scope=data["scope"],
-        summary=data["summary"],
-        commander=data["commander"],
-        declared=fact.mark(),
-        freeze=data["freeze"],
-        freeze_scope=data["scope"],
-        releases=data["releases"],
-        slots=data["slots"],
-        cause_pack=data["cause_pack"],
-    )
-
-
-def on_noted(world: World, fact: Fact) -> None:
-    """Notes are counted; the class is the last one given."""
-    if (incident := world.incidents.get(fact.data["incident"])) is not None:
-        incident.notes += 1
-        incident.class_ = fact.data["class"] or incident.class_
-
-
-def on_contained(world: World, fact: Fact) -> None:
-    """Contained."""
-    world.incidents[fact.data["incident"]].state = "CONTAINED"
-
-
-def on_mitigated(world: World, fact: Fact) -> None:
-    """Health is back."""
-    world.incidents[fact.data["incident"]].state = "MITIGATED"
-
-
-def on_resolved(world: World, fact: Fact) -> None:
-    """Resolved, with the words for it."""
-    incident = world.incidents[fact.data["incident"]]
-    incident.state, incident.resolution = "RESOLVED", fact.data["resolution"]
-
-
-def on_review_opened(world: World, fact: Fact) -> None:
-    """In review."""
-    world.incidents[fact.data["incident"]].state = "IN_REVIEW"
-
-
-def on_closed(world: World, fact: Fact) -> None:
-    """Terminal."""
-    incident = world.incidents[fact.data["incident"]]
-    incident.state, incident.ended = "CLOSED", fact.mark()
-
-
-HANDLES: Handles = {
-    "incident.declared/1": on_declared,
-    "incident.noted/1": on_noted,
-    "incident.contained/1": on_contained,
-    "incident.mitigated/1": on_mitigated,
-    "incident.resolved/1": on_resolved,
-    "incident.review_opened/1": on_review_opened,
-    "incident.closed/1": on_closed,
-}
-
-# The numbering of incidents (settled.md, 13): every declaration carries this tag.
-COUNT_ITEM = Item(("incident.declared/1",), ("incident:*",))
-
-
-def item(incident: str) -> Item:
-    """The records of one incident."""
-    return Item(tuple(sorted(HANDLES)), (f"incident:{incident}",))
-
-
-def slots_in(world: World, scope: str) -> list[str]:
-    """The declared slots that a scope covers, sorted."""
-    every = (
-        f"{channel.channel}/{cohort}" for channel in world.channels.values() for cohort in channel.cohorts
-    )
-    return sorted(slot for slot in every if covers(scope, slot))
 
 
 def boundary(command: Command, world: World) -> Query:
@@ -206,36 +138,6 @@ def decide(world: World, command: Command, context: Context) -> Decision:
     assert_never(command)
 
 
-def declared(
-    incident: str,
-    severity: str,
-    scope: str,
-    summary: str,
-    context: Context,
-    *,
-    cause_pack: str,
-    slots: list[str],
-    releases: list[str],
-    freeze: str = "",
-) -> Event:
-    """The event of a declaration; a rollback without a target makes it too."""
-    return Event(
-        "incident.declared/1",
-        {
-            "incident": incident,
-            "severity": severity,
-            "scope": scope,
-            "summary": summary,
-            "commander": context.actor.id,
-            "cause_pack": cause_pack,
-            "slots": slots,
-            "releases": releases,
-            "freeze": freeze,
-            "reason": context.reason,
-        },
-    )
-
-
 def _declare(world: World, command: Declare, context: Context) -> Decision:
     slots = slots_in(world, command.scope)
     if not slots:
@@ -269,40 +171,21 @@ def _declare(world: World, command: Declare, context: Context) -> Decision:
         ),
         frozen(command.scope, freeze, "FORWARD", "", context, incident=name),
         *(releases.paused(release, f"incident:{name}", context) for release in paused),
+        *_revoked(world, name, command.cause_pack, slots),
     ]
 
 
-def uncontained(world: World, incident: Incident, at: str) -> list[str]:
-    """Predicate C, as the list of what is still open; empty means contained."""
-    found = []
-    for name in slots_in(world, incident.scope):
-        slot = world.slots.get(name)
-        if slot is None:
-            continue
-        release = world.releases.get(slot.rollout)
-        if release is not None and release.state == "RUNNING":
-            found.append(f"rollout_running:{release.release}")
-        held = live_freezes(world, name, at) or live_pin(world, name, at)
-        stuck = any(target.mode == "STUCK" for target in slot.targets.values())
-        if not held and not stuck:
-            found.append(f"slot_open:{name}")
-    return list(dict.fromkeys(found))
-
-
-def unhealthy(world: World, incident: Incident) -> list[str]:
-    """Targets in scope whose last report is not HEALTHY, or older than the declaration (stale is not healthy)."""
-    found = []
-    for name in slots_in(world, incident.scope):
-        slot = world.slots.get(name)
-        for target in slot.targets.values() if slot else ():
-            report = target.health
-            if target.active and (
-                report is None
-                or report.status != "HEALTHY"
-                or report.mark.position < incident.declared.position
-            ):
-                found.append(f"no_healthy_report:{name} target {target.target}")
-    return found
+def _revoked(world: World, incident: str, pack: str, slots: list[str]) -> list[Event]:
+    """R4: an incident that names a pack as its cause revokes its attestations in scope."""
+    return [
+        Event(
+            "slot.good_revoked/1",
+            {"slot": name, "target": target.target, "pack": pack, "cause": f"incident {incident}"},
+        )
+        for name in slots
+        for target in (world.slots[name].targets.values() if name in world.slots else ())
+        if any(good.pack == pack for good in target.good())
+    ]
 
 
 def _contain(world: World, incident: Incident, context: Context) -> Decision:
@@ -310,7 +193,8 @@ def _contain(world: World, incident: Incident, context: Context) -> Decision:
         return Refusal(
             "I22.not_contained",
             incident.incident,
-            f"incident {incident.incident} is not contained: {', '.join(open_ends)}",
+            f"incident {incident.incident} is not contained: {some(open_ends)}",
+            cause=incident.declared,
             next=f"muniment channel freeze {incident.scope} --reason …",
             facts=open_ends,
         )
@@ -319,6 +203,7 @@ def _contain(world: World, incident: Incident, context: Context) -> Decision:
             "incident.contained",
             incident.incident,
             f"the incident is {incident.state}",
+            cause=incident.declared,
             next="muniment incident resolve",
         )
     return [Event("incident.contained/1", {"incident": incident.incident, "reason": context.reason})]
@@ -330,6 +215,7 @@ def _resolve(world: World, incident: Incident, command: Resolve, context: Contex
             "incident.resolved",
             incident.incident,
             f"the incident is {incident.state}",
+            cause=incident.declared,
             next=f"muniment incident close {incident.incident}",
         )
     events: list[Event] = []
@@ -342,7 +228,8 @@ def _resolve(world: World, incident: Incident, command: Resolve, context: Contex
         return Refusal(
             "incident.not_healthy",
             incident.incident,
-            f"health is not back: {', '.join(sick)}",
+            f"health is not back: {some(sick)}",
+            cause=incident.declared,
             next="muniment health report SLOT --status HEALTHY",
             facts=sick,
         )
@@ -361,6 +248,7 @@ def _close(world: World, incident: Incident, command: Close, context: Context) -
             "incident.not_resolved",
             incident.incident,
             f"incident {incident.incident} is {incident.state}",
+            cause=incident.declared,
             next=f"muniment incident resolve {incident.incident} --resolution TEXT",
         )
     missing = [] if command.causes else ["cause"]
@@ -415,3 +303,25 @@ def _close(world: World, incident: Incident, command: Close, context: Context) -
         ),
         *lifted,
     ]
+
+
+__all__ = [
+    "CLASSES",
+    "COUNT_ITEM",
+    "HANDLES",
+    "OPEN",
+    "SEVERITIES",
+    "Close",
+    "Command",
+    "Contain",
+    "Declare",
+    "Note",
+    "Resolve",
+    "boundary",
+    "decide",
+    "declared",
+    "item",
+    "slots_in",
+    "uncontained",
+    "unhealthy",
+]

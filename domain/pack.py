@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 import msgspec
 from muniment.domain import build_state
@@ -42,7 +42,7 @@ class RecordVerification(msgspec.Struct, frozen=True, tag="pack.verify"):
     """Record what a verification of the stored pack found."""
 
     pack: str
-    verdict: str
+    verdict: Literal["PASS", "FAIL"]
     site: str
     checks: list[dict[str, Any]]
 
@@ -239,6 +239,14 @@ def _register(world: World, command: Register, context: Context) -> Decision:
             command.pack,
             f"build {command.build} does not name this pack as what it compiled",
             cause=build.compiled if build else None,
+            next=f"muniment build show {command.build}",
+        )
+    if build.product != command.product:
+        return Refusal(
+            "pack.product",
+            command.product,
+            f"build {command.build} is of product {build.product}, not of {command.product}",
+            cause=build.requested,
             next=f"muniment build show {command.build}",
         )
     if build_state.state(build, context.at) != "ELIGIBLE":

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from muniment.domain import payloads_build as b
+from muniment.domain import payloads_incident as i
 from muniment.domain import payloads_release as r
 from muniment.domain.errors import InvalidError
 from muniment.domain.payload_base import Payload
@@ -69,7 +70,9 @@ TABLE: dict[str, Row] = {
     "target.adopted/1": Row(r.TargetAdopted, "slot target", "activation.plan"),
     "slot.health_reported/1": Row(r.SlotHealthReported, "slot target pack", "health.report"),
     "slot.good_attested/1": Row(r.SlotGoodAttested, "slot target pack", "health.report, slot.attest"),
-    "slot.good_revoked/1": Row(r.SlotGoodRevoked, "slot target pack", "health.report, activation.switch"),
+    "slot.good_revoked/1": Row(
+        r.SlotGoodRevoked, "slot target pack", "health.report, activation.switch, incident.declare"
+    ),
     "slot.quarantined/1": Row(r.SlotQuarantined, "channel pack", "activation.switch"),
     "slot.quarantine_lifted/1": Row(r.SlotQuarantineLifted, "channel pack", "slot.lift_quarantine"),
     "slot.stuck/1": Row(r.SlotStuck, "slot target pack", "rollback, activation.verified, activation.fail"),
@@ -82,12 +85,19 @@ TABLE: dict[str, Row] = {
     "release.promoted/1": Row(r.ReleasePromoted, "release pack slots", "release.promote"),
     "release.soaked/1": Row(r.ReleaseSoaked, "release slots", "release.promote, release.complete"),
     "release.gate_judged/1": Row(
-        r.ReleaseGateJudged, "release slots", "release.promote, release.complete, rollback"
+        r.ReleaseGateJudged, "release slots", "release.promote, release.complete, release.abort, rollback"
     ),
     "release.paused/1": Row(r.ReleasePaused, "release slots", "release.pause, incident.declare"),
     "release.resumed/1": Row(r.ReleaseResumed, "release slots", "release.resume"),
     "release.completed/1": Row(r.ReleaseEnded, "release pack slots", "release.complete"),
-    "release.rolled_back/1": Row(r.ReleaseEnded, "release pack slots", "activation.confirm"),
+    "release.rolled_back/1": Row(
+        r.ReleaseEnded, "release pack slots", "release.abort, activation.confirm, activation.revert"
+    ),
+    "release.aborted/1": Row(
+        r.ReleaseEnded,
+        "release pack slots",
+        "release.abort, rollback, activation.confirm, activation.revert, activation.verified, activation.fail",
+    ),
     "activation.planned/1": Row(r.ActivationPlanned, "slot target pack release", "activation.plan"),
     "activation.fetched/1": Row(r.ActivationStep, "slot target pack", "activation.step"),
     "activation.fetch_failed/1": Row(r.ActivationFailed, "slot target pack", "activation.fail"),
@@ -101,35 +111,41 @@ TABLE: dict[str, Row] = {
     "activation.confirmed/1": Row(r.ActivationConfirmed, "slot target pack", "activation.confirm"),
     "activation.abandoned/1": Row(r.ActivationFailed, "slot target pack", "activation.fail, rollback"),
     "activation.reverted/1": Row(r.ActivationReverted, "slot target pack", "activation.revert"),
-    "rollback.requested/1": Row(r.RollbackRequested, "slot target", "rollback"),
-    "rollback.pack_selected/1": Row(r.RollbackPackSelected, "slot target pack", "rollback"),
-    "rollback.no_candidate/1": Row(r.RollbackNoCandidate, "slot target", "rollback"),
+    "rollback.requested/1": Row(r.RollbackRequested, "slot target failing", "rollback"),
+    "rollback.pack_selected/1": Row(
+        r.RollbackPackSelected, "slot target pack", "rollback, activation.verified, activation.fail"
+    ),
+    "rollback.no_candidate/1": Row(
+        r.RollbackNoCandidate, "slot target failing", "rollback, activation.verified, activation.fail"
+    ),
     "rollback.step_failed/1": Row(
-        r.RollbackStepFailed, "slot target pack", "activation.verified, activation.fail"
+        r.RollbackStepFailed, "slot target pack", "rollback, activation.verified, activation.fail"
     ),
     "rollback.completed/1": Row(r.RollbackCompleted, "slot target pack", "activation.confirm"),
     "incident.declared/1": Row(
-        r.IncidentDeclared, "incident incident:* scope slots", "incident.declare, rollback"
+        i.IncidentDeclared,
+        "incident incident:* scope slots releases cause_pack",
+        "incident.declare, rollback, activation.verified, activation.fail",
     ),
-    "incident.noted/1": Row(r.IncidentNoted, "incident", "incident.note"),
-    "incident.contained/1": Row(r.IncidentStep, "incident", "incident.contain, incident.resolve"),
-    "incident.mitigated/1": Row(r.IncidentStep, "incident", "incident.resolve"),
-    "incident.resolved/1": Row(r.IncidentResolved, "incident", "incident.resolve"),
-    "incident.review_opened/1": Row(r.IncidentStep, "incident", "incident.close"),
-    "incident.closed/1": Row(r.IncidentClosed, "incident", "incident.close"),
+    "incident.noted/1": Row(i.IncidentNoted, "incident", "incident.note"),
+    "incident.contained/1": Row(i.IncidentStep, "incident", "incident.contain, incident.resolve"),
+    "incident.mitigated/1": Row(i.IncidentStep, "incident", "incident.resolve"),
+    "incident.resolved/1": Row(i.IncidentResolved, "incident", "incident.resolve"),
+    "incident.review_opened/1": Row(i.IncidentStep, "incident", "incident.close"),
+    "incident.closed/1": Row(i.IncidentClosed, "incident", "incident.close"),
     "command.refused/1": Row(r.CommandRefused, "", "any refused command"),
 }
 
 # Payload or argument field -> tag prefix (settled.md, 6).
 PREFIXES = {
     name: name for name in ("build", "pack", "product", "release", "target", "incident", "policy", "intake")
-} | {"key_id": "key"}
+} | {"key_id": "key", "failing": "pack", "cause_pack": "pack"}
 
 
 def field_tags(field: str, value: Any) -> Iterable[str]:
     """The tags that one field makes; an empty value makes none."""
-    if field == "slots":
-        return [f"slot:{slot}" for slot in value]
+    if field in ("slots", "releases"):
+        return [f"{field[:-1]}:{name}" for name in value]
     if not isinstance(value, str) or not value:
         return ()
     if field in ("scope", "channel", "slot"):

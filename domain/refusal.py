@@ -39,3 +39,9 @@ class Refusal(msgspec.Struct):
     facts: list[str] = []
     also: list[tuple[str, dict[str, object]]] = []
     exit_code: int = REFUSED
+
+
+def some(facts: list[str], most: int = 5) -> str:
+    """The first few facts in one line, and how many more there are; `facts` of the refusal holds them all."""
+    more = f" and {len(facts) - most} more" if len(facts) > most else ""
+    return ", ".join(facts[:most]) + more

@@ -7,6 +7,7 @@
    gate is R11 with what is known here: PASS when every target of the stage runs the pack, was attested good in it (R4), has soaked
    and was reported HEALTHY since the exposure; anything missing is INCONCLUSIVE and refuses, a failing target is FAIL.
 5. A pause holds reasons; resuming needs every freeze gone, soaks from zero and asks for a new report.
+6. `abort`, or a rollback from the pack, makes it ABORTING; it ends ROLLED_BACK, or ABORTED_STUCK if a target is STUCK.
 """
 
 from __future__ import annotations
@@ -17,18 +18,15 @@ import msgspec
 from muniment.domain import pack as packs
 from muniment.domain import slot_state
 from muniment.domain.canonical import digest
-from muniment.domain.channel import live_freezes
-from muniment.domain.decision import Context, Decision, Event, Fact
+from muniment.domain.channel_state import live_freezes
+from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.eligible import forward_refusal, frozen, reading
-from muniment.domain.instant import plus
 from muniment.domain.policy import needs_people
-from muniment.domain.query import Item, Query
-from muniment.domain.refusal import Refusal
+from muniment.domain.query import Query
+from muniment.domain.refusal import Refusal, some
+from muniment.domain.release_state import HANDLES, TERMINAL, aborted, gate, item, judged, paused, soaked
 from muniment.domain.states import Release, Stage
-from muniment.domain.world import Handles, World
-
-TERMINAL = ("COMPLETED", "ROLLED_BACK", "ABORTED_STUCK", "SUPERSEDED")
-WHOLE = 100_000  # milli-percent
+from muniment.domain.world import World
 
 
 class Create(msgspec.Struct, frozen=True, tag="release.create"):
@@ -70,99 +68,13 @@ class Complete(msgspec.Struct, frozen=True, tag="release.complete"):
     release: str
 
 
-Command = Create | Start | Promote | Pause | Resume | Complete
+class Abort(msgspec.Struct, frozen=True, tag="release.abort"):
+    """Give the rollout up: it ends once no target of its slots runs its pack."""
+
+    release: str
 
 
-def on_created(world: World, fact: Fact) -> None:
-    """A draft with a frozen plan."""
-    data = fact.data
-    world.releases[data["release"]] = Release(
-        release=data["release"],
-        pack=data["pack"],
-        product=data["product"],
-        stages=[Stage(s["slots"], s["milli_percent"], s["soak_s"]) for s in data["stages"]],
-        plan_digest=data["plan_digest"],
-        created=fact.mark(),
-        requester=fact.actor.id,
-    )
-
-
-def _of(world: World, fact: Fact) -> Release | None:
-    return world.releases.get(fact.data["release"])
-
-
-def on_submitted(world: World, fact: Fact) -> None:
-    """Submitted."""
-    if release := _of(world, fact):
-        release.state = "SUBMITTED"
-
-
-def on_approved(world: World, fact: Fact) -> None:
-    """Approved, by policy or by people."""
-    if release := _of(world, fact):
-        release.state, release.approvals = "APPROVED", fact.data["by"]
-
-
-def on_started(world: World, fact: Fact) -> None:
-    """Running, first stage open."""
-    if release := _of(world, fact):
-        release.state, release.stage, release.phase = "RUNNING", 0, "OPEN"
-
-
-def on_exposed(world: World, fact: Fact) -> None:
-    """The stage is exposed; its evidence counts from here."""
-    if release := _of(world, fact):
-        release.stage, release.phase = fact.data["stage"], "EXPOSED"
-        release.exposed_position, release.exposed_at = fact.position, fact.occurred_at
-
-
-def on_judged(world: World, fact: Fact) -> None:
-    """FAIL aborts; PASS opens the next stage by the exposure that follows."""
-    if (release := _of(world, fact)) and fact.data["verdict"] == "FAIL":
-        release.state = "ABORTING"
-
-
-def on_paused(world: World, fact: Fact) -> None:
-    """One more reason to hold."""
-    if release := _of(world, fact):
-        release.state = "PAUSED"
-        release.pauses[fact.data["cause"]] = fact.mark()
-
-
-def on_resumed(world: World, fact: Fact) -> None:
-    """Same stage, soaking from zero, new evidence."""
-    if release := _of(world, fact):
-        release.state, release.pauses = "RUNNING", {}
-        if release.phase == "EXPOSED":
-            release.exposed_position, release.exposed_at = fact.position, fact.occurred_at
-
-
-def _end(state: str) -> Any:
-    def on_end(world: World, fact: Fact) -> None:
-        if release := _of(world, fact):
-            release.state, release.ended = state, fact.mark()
-
-    on_end.__doc__ = f"The release is {state}."
-    return on_end
-
-
-HANDLES: Handles = {
-    "release.created/1": on_created,
-    "release.submitted/1": on_submitted,
-    "release.approved/1": on_approved,
-    "release.started/1": on_started,
-    "release.exposed/1": on_exposed,
-    "release.gate_judged/1": on_judged,
-    "release.paused/1": on_paused,
-    "release.resumed/1": on_resumed,
-    "release.completed/1": _end("COMPLETED"),
-    "release.rolled_back/1": _end("ROLLED_BACK"),
-}
-
-
-def item(release: str) -> Item:
-    """The records of one release."""
-    return Item(tuple(sorted(HANDLES)), (f"release:{release}",))
+Command = Create | Start | Promote | Pause | Resume | Complete | Abort
 
 
 def boundary(command: Command, world: World) -> Query:
@@ -218,6 +130,10 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             return _resume(world, release, context)
         case Complete():
             return _complete(world, release, context)
+        case Abort():
+            if release.state not in ("RUNNING", "PAUSED"):
+                return _not_running(release)
+            return aborted(world, release.release, "aborted", None)
     assert_never(command)
 
 
@@ -242,7 +158,7 @@ def _create(world: World, command: Create, known: Release | None) -> Decision:
         or unknown
         or any(s.rsplit("/", 1)[1] not in world.channels[s.rsplit("/", 1)[0]].cohorts for s in slots)
     ):
-        where = unknown[0] if unknown else ", ".join(slots) or "the plan"
+        where = unknown[0] if unknown else some(slots) or "the plan"
         return Refusal(
             "release.slot_unknown", where, f"{where} is not declared", next="muniment channel declare"
         )
@@ -279,6 +195,7 @@ def _start(world: World, release: Release, context: Context) -> Decision:
                 "R12.rollout_open",
                 slot,
                 f"slot {slot} is held by release {other}",
+                cause=world.releases[other].created if other in world.releases else None,
                 next=f"muniment release show {other}",
             )
         if refusal := frozen(world, slot, context.at) or forward_refusal(
@@ -302,50 +219,6 @@ def _start(world: World, release: Release, context: Context) -> Decision:
     ]
 
 
-def gate(world: World, release: Release, context: Context) -> tuple[str, list[str]]:
-    """R11 over the present stage: (PASS | FAIL | INCONCLUSIVE, what it rests on or what is missing)."""
-    stage = release.stages[release.stage]
-    missing, failing = [], []
-    for name in stage.slots:
-        slot = world.slots.get(name)
-        if slot is None or not slot.targets:
-            missing.append(f"no_data:{name}")
-            continue
-        for target in slot.targets.values():
-            where = f"{name} target {target.target}"
-            if target.active != release.pack:
-                missing.append(f"not_active:{where}")
-            elif target.mode != "STEADY":
-                missing.append(f"{target.mode.lower()}:{where}")
-            elif target.health is not None and target.health.failed:
-                failing.append(f"unhealthy:{where}")
-            elif not any(item.pack == release.pack for item in target.good()):
-                missing.append(f"not_attested:{where}")
-            elif target.health is None or target.health.mark.position < release.exposed_position:
-                missing.append(f"no_report_since_exposure:{where}")
-            elif target.health.status != "HEALTHY":
-                missing.append(f"{target.health.status.lower()}:{where}")
-            elif plus(max(target.confirmed_at, release.exposed_at), seconds=stage.soak_s) > context.at:
-                missing.append(f"soaking:{where}")
-    if failing:
-        return "FAIL", failing
-    return ("INCONCLUSIVE", missing) if missing else ("PASS", [f"attested:{name}" for name in stage.slots])
-
-
-def judged(release: Release, verdict: str, facts: list[str]) -> Event:
-    """The event of a judgement; a rollback makes it too."""
-    return Event(
-        "release.gate_judged/1",
-        {
-            "release": release.release,
-            "slots": release.slots,
-            "stage": release.stage,
-            "verdict": verdict,
-            "facts": facts,
-        },
-    )
-
-
 def _not_running(release: Release) -> Refusal:
     cause = next(iter(release.pauses.values()), release.created)
     held = f" ({', '.join(release.pauses)})" if release.pauses else ""
@@ -364,7 +237,7 @@ def _gate_refusal(release: Release, verdict: str, facts: list[str]) -> Refusal:
     return Refusal(
         f"R11.{verdict.lower()}",
         release.release,
-        f"the gate of stage {release.stage} is {verdict}: {', '.join(facts)}",
+        f"the gate of stage {release.stage} is {verdict}: {some(facts)}",
         next=f"muniment rollback {slot}" if verdict == "FAIL" else f"muniment release show {release.release}",
         facts=facts,
     )
@@ -386,7 +259,7 @@ def _promote(world: World, release: Release, command: Promote, context: Context)
         verdict, facts = gate(world, release, context)
         if verdict != "PASS":
             return _gate_refusal(release, verdict, facts)
-        events += [_soaked(release), judged(release, "PASS", facts)]
+        events += [soaked(release), judged(release, "PASS", facts)]
         stage += 1
     slots = release.stages[stage].slots
     if command.to and not all(slot == command.to or slot.startswith(command.to + "/") for slot in slots):
@@ -405,20 +278,6 @@ def _promote(world: World, release: Release, command: Promote, context: Context)
         Event("release.exposed/1", {**base, "milli_percent": release.stages[stage].milli_percent}),
         Event("release.promoted/1", {**base, "reason": context.reason}),
     ]
-
-
-def _soaked(release: Release) -> Event:
-    return Event(
-        "release.soaked/1", {"release": release.release, "stage": release.stage, "slots": release.slots}
-    )
-
-
-def paused(release: Release, cause: str, context: Context) -> Event:
-    """The event of a pause; incidents make it too."""
-    return Event(
-        "release.paused/1",
-        {"release": release.release, "slots": release.slots, "cause": cause, "reason": context.reason},
-    )
 
 
 def _pause(release: Release, context: Context) -> Decision:
@@ -468,9 +327,29 @@ def _complete(world: World, release: Release, context: Context) -> Decision:
     if verdict != "PASS":
         return _gate_refusal(release, verdict, facts)
     return [
-        _soaked(release),
+        soaked(release),
         judged(release, "PASS", facts),
         Event(
             "release.completed/1", {"release": release.release, "slots": release.slots, "pack": release.pack}
         ),
     ]
+
+
+__all__ = [
+    "HANDLES",
+    "TERMINAL",
+    "Abort",
+    "Command",
+    "Complete",
+    "Create",
+    "Pause",
+    "Promote",
+    "Resume",
+    "Start",
+    "boundary",
+    "decide",
+    "gate",
+    "item",
+    "judged",
+    "paused",
+]

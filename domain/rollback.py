@@ -1,35 +1,28 @@
 """Rollback: which pack to go back to, decided from records alone, with every candidate's code in the trace.
 
-R5, in order, for failing f and X = {f} + packs that failed already in this chain:
-  0 explicit target: in X or not E -> refused, never substituted
-  1 narrowest live pin, if it is not f: E -> taken, else stop with NoCandidate(pin_ineligible)
-  2 LKG, the pack of the latest attestation that is good and E
-  3 older good packs by descending attestation, depth d
-  4 LKG of the next safer channel, same environment and cohort, if E here
-  5 declared baseline of the environment
-  6 none: STUCK and an incident
+R5 itself stands in `domain.rollback_select`.
 R6 (revocation, quarantine) stands with the switch, in `domain.activation`. R7 limits a chain by automation.
+From TRIAL of a rollback the next one goes on with its chain; a rollback whose selected pack may no longer run selects again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Literal, get_args
 
 import msgspec
-from muniment.domain import incident as incidents
-from muniment.domain import release as releases
-from muniment.domain.channel import live_pin
 from muniment.domain.decision import Context, Decision, Event
-from muniment.domain.eligible import frozen, ineligible, reading, safer_slot
+from muniment.domain.eligible import frozen, ineligible, reading
+from muniment.domain.incident_state import COUNT_ITEM, declared
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
 from muniment.domain.refusal import Refusal
+from muniment.domain.release_state import aborted, holding
+from muniment.domain.rollback_select import Candidate, Selection, lkg, select
 from muniment.domain.slot_state import OPEN_STATES
-from muniment.domain.states import Attested, Target
+from muniment.domain.states import Slot, Target
 from muniment.domain.world import World
 
-TRIGGERS = (
+Trigger = Literal[
     "verification_failed",
     "health_regressed",
     "incompatible",
@@ -37,7 +30,8 @@ TRIGGERS = (
     "determinism_drift",
     "operator",
     "emergency",
-)
+]
+TRIGGERS: tuple[str, ...] = get_args(Trigger)
 
 
 class Request(msgspec.Struct, frozen=True, tag="rollback"):
@@ -47,112 +41,12 @@ class Request(msgspec.Struct, frozen=True, tag="rollback"):
     slot: str
     target: str
     to: str
-    trigger: str
-
-
-class Candidate(NamedTuple):
-    """A line of the trace: where the pack came from, what became of it, the attestation behind it (0 if none)."""
-
-    source: str
-    pack: str
-    code: str
-    detail: str
-    position: int
-
-    def data(self) -> dict[str, Any]:
-        """As it stands in the record."""
-        return self._asdict()
-
-
-class Selection(NamedTuple):
-    """The pack chosen, "" if none; why none; and every candidate looked at, in order."""
-
-    pack: str
-    reason: str
-    trace: list[Candidate]
-
-
-def select(
-    world: World, slot: str, target: Target, failing: str, context: Context, *, to: str = ""
-) -> Selection:
-    """R5. Pure: the same facts give the same pack and the same trace (I8)."""
-    excluded = {failing, *target.chain}
-    trace: list[Candidate] = []
-
-    def judge(source: str, pack: str, position: int = 0, code: str = "") -> bool:
-        """Trace one candidate; True if it may be taken."""
-        detail = ""
-        if not code and pack in excluded:
-            code, detail = "excluded", "it is failing" if pack == failing else "it failed in this chain"
-        if not code and (finding := ineligible(world, slot, target, pack, context)):
-            code, detail = finding.code, finding.detail
-        trace.append(Candidate(source, pack, code or "chosen", detail, position))
-        return not code
-
-    if to:
-        if judge("explicit", to):
-            return Selection(to, "", trace)
-        return Selection("", f"explicit_{trace[-1].code}", trace)
-    if pin := live_pin(world, slot, context.at):
-        scope, held = pin
-        if held.pack == failing:
-            judge("pin", held.pack, held.mark.position, code="pin_target_is_current")
-        elif judge("pin", held.pack, held.mark.position):
-            return Selection(held.pack, "", trace)
-        else:
-            return Selection("", "pin_ineligible", trace)
-    for rank, (item, revoked) in enumerate(_attested(target, excluded)):
-        if rank > context.policy.rollback.depth:
-            break
-        source = (
-            "lkg" if not any(c.source in ("lkg", "older") and c.code != "revoked" for c in trace) else "older"
-        )
-        if judge(source, item.pack, item.position, code="revoked" if revoked else ""):
-            return Selection(item.pack, "", trace)
-    if safer := safer_slot(world, slot, context.policy):
-        for item in _lkg_of(world, safer, context):
-            if judge("safer", item.pack, item.position):
-                return Selection(item.pack, "", trace)
-    environment = world.scopes.get(slot.split("/", 1)[0])
-    if environment is not None and environment.baseline and judge("baseline", environment.baseline):
-        return Selection(environment.baseline, "", trace)
-    return Selection("", "no_candidate", trace)
-
-
-def _attested(target: Target, excluded: set[str]) -> Iterator[tuple[Attested, bool]]:
-    """Packs attested here, newest attestation first, each with whether it is revoked; X is left out at once."""
-    seen: set[str] = set()
-    for item in reversed(target.attestations):
-        if item.pack not in seen and item.pack not in excluded:
-            seen.add(item.pack)
-            yield item, target.revoked.get(item.pack, 0) > item.position
-
-
-def _lkg_of(world: World, slot: str, context: Context) -> Iterator[Attested]:
-    """LKG of a slot: attested and unrevoked on every reporting target, E there; at most one."""
-    found = world.slots.get(slot)
-    if found is None or not found.targets:
-        return
-    targets = list(found.targets.values())
-    for item in targets[0].good():
-        everywhere = all(any(other.pack == item.pack for other in target.good()) for target in targets[1:])
-        if everywhere and ineligible(world, slot, targets[0], item.pack, context) is None:
-            yield item
-            return
-
-
-def lkg(world: World, slot: str, target: Target, context: Context) -> Attested | None:
-    """R4: the latest attestation whose pack is good and eligible here (I10)."""
-    return next(
-        (item for item in target.good() if ineligible(world, slot, target, item.pack, context) is None), None
-    )
+    trigger: Trigger
 
 
 def boundary(command: Request, world: World) -> Query:
     """The slot with every candidate, the rollout that holds it, and the numbering of incidents."""
-    slot = world.slots.get(command.slot)
-    more = (releases.item(slot.rollout),) if slot is not None and slot.rollout else ()
-    return (*reading(world, command.slot, command.to), *more, incidents.COUNT_ITEM)
+    return (*reading(world, command.slot, command.to), *holding(world, command.slot), COUNT_ITEM)
 
 
 def decide(world: World, command: Request, context: Context) -> Decision:
@@ -174,41 +68,68 @@ def decide(world: World, command: Request, context: Context) -> Decision:
             cause=target.stuck,
             next=f"muniment slot unstick {command.slot} --target {command.target} --to PACK",
         )
-    if target.rollback:
-        return Refusal(
-            "R12.rollback_open",
-            target.rollback,
-            f"rollback {target.rollback} to {target.rollback_pack} is open",
-            next=f"muniment activate {command.slot} --target {target.location or target.target}",
-        )
+    on_trial = target.mode == "TRIAL"  # the pack rolled back to is failing: the chain goes on
+    lost = None
+    if target.rollback and not on_trial:
+        lost = ineligible(world, command.slot, target, target.rollback_pack, context)
+        if lost is None or command.to:
+            return Refusal(
+                "R12.rollback_open",
+                target.rollback,
+                f"rollback {target.rollback} to {target.rollback_pack} is open",
+                cause=target.requested,
+                next=f"muniment activate {command.slot} --target {target.location or target.target}",
+            )
     if refusal := frozen(world, command.slot, context.at, kinds=("ALL",)):
         return refusal
-    if context.actor.automation and len(target.chain) >= context.policy.rollback.chain_limit:
-        return _give_up(world, command, target, target.active, Selection("", "chain_limit", []), context)
+    if lost is not None:
+        return [
+            *_abandoned(target, command.slot, target.rollback),
+            *next_after_failure(world, slot, target, target.rollback_pack, lost.detail, context),
+        ]
     failing = target.active
-    selection = select(world, command.slot, target, failing, context, to=command.to)
-    if command.to:
-        if not selection.pack:
-            return Refusal(
-                f"R5.{selection.reason}",
-                command.to,
-                f"pack {command.to} cannot be the target: {selection.trace[-1].detail or selection.trace[-1].code}",
-                next=f"muniment rollback {command.slot} --dry-run",
-                facts=[f"{c.source} {c.pack}: {c.code}" for c in selection.trace],
-            )
-        if refusal := needs_people(
+    failed = [_step_failed(target, command.slot, failing, command.trigger)] if target.rollback else []
+    if context.actor.automation and len(target.chain) >= context.policy.rollback.chain_limit:
+        selection = Selection("", "chain_limit", [])
+    else:
+        selection = select(world, command.slot, target, failing, context, to=command.to)
+    if command.to and not selection.pack and selection.reason != "chain_limit":
+        return _explicit_refused(world, command, target, selection, context)
+    if command.to and (
+        refusal := needs_people(
             context.policy, "a rollback to an explicit pack", 0, f"muniment rollback {command.slot}"
-        ):
-            return refusal
-    if not selection.pack:
-        return _give_up(world, command, target, failing, selection, context)
-    chosen = _selected(command, selection)
-    return [
+        )
+    ):
+        return refusal
+    begun = [
+        *failed,
         _requested(command, failing, context),
-        *_abandoned(command, target),
-        chosen,
-        *_abort(world, slot.rollout, failing),
+        *_abandoned(target, command.slot, command.rollback),
     ]
+    if not selection.pack:
+        return [*begun, *_give_up(world, slot, target, command.rollback, failing, selection, context)]
+    release = world.releases.get(slot.rollout)
+    ours = release is not None and release.pack == failing and release.state != "ABORTING"
+    return [
+        *begun,
+        _selected(command.rollback, target, command.slot, selection),
+        *(aborted(world, slot.rollout, "rolled_back", None) if ours else []),
+    ]
+
+
+def _explicit_refused(
+    world: World, command: Request, target: Target, selection: Selection, context: Context
+) -> Refusal:
+    last = selection.trace[-1]
+    finding = ineligible(world, command.slot, target, command.to, context)
+    return Refusal(
+        f"R5.{selection.reason}",
+        command.to,
+        f"pack {command.to} cannot be the target: {last.detail or last.code}",
+        cause=finding.mark if finding is not None and last.code != "excluded" else None,
+        next=f"muniment rollback {command.slot} --dry-run",
+        facts=[f"{c.source} {c.pack}: {c.code}" for c in selection.trace],
+    )
 
 
 def _requested(command: Request, failing: str, context: Context) -> Event:
@@ -225,21 +146,28 @@ def _requested(command: Request, failing: str, context: Context) -> Event:
     )
 
 
-def _selected(command: Request, selection: Selection) -> Event:
+def _selected(rollback: str, target: Target, slot: str, selection: Selection) -> Event:
     return Event(
         "rollback.pack_selected/1",
         {
-            "rollback": command.rollback,
-            "slot": command.slot,
-            "target": command.target,
+            "rollback": rollback,
+            "slot": slot,
+            "target": target.target,
             "pack": selection.pack,
             "trace": [candidate.data() for candidate in selection.trace],
         },
     )
 
 
-def _abandoned(command: Request, target: Target) -> list[Event]:
-    """A forward activation that has not switched yet ends here (R12: one at a time)."""
+def _step_failed(target: Target, slot: str, pack: str, reason: str) -> Event:
+    return Event(
+        "rollback.step_failed/1",
+        {"rollback": target.rollback, "slot": slot, "target": target.target, "pack": pack, "reason": reason},
+    )
+
+
+def _abandoned(target: Target, slot: str, rollback: str) -> list[Event]:
+    """An activation that has not switched yet ends here (R12: one at a time)."""
     current = target.activation
     if current is None or current.state not in OPEN_STATES:
         return []
@@ -248,26 +176,28 @@ def _abandoned(command: Request, target: Target) -> list[Event]:
             "activation.abandoned/1",
             {
                 "activation": current.activation,
-                "slot": command.slot,
-                "target": command.target,
+                "slot": slot,
+                "target": target.target,
                 "pack": current.pack,
-                "reason": f"rollback {command.rollback}",
+                "reason": f"rollback {rollback}",
             },
         )
     ]
 
 
-def _abort(world: World, rollout: str, failing: str) -> list[Event]:
-    """A rollout of the failing pack is judged FAIL by its rollback; it ends when its slots are settled."""
-    release = world.releases.get(rollout)
-    if release is None or release.pack != failing or release.state not in ("RUNNING", "PAUSED"):
-        return []
-    return [releases.judged(release, "FAIL", ["rolled_back"])]
-
-
-def no_candidate(command: Request, failing: str, selection: Selection) -> list[Event]:
-    """The slot is STUCK; `active` is unchanged (I9)."""
-    common = {"rollback": command.rollback, "slot": command.slot, "target": command.target}
+def _give_up(
+    world: World,
+    slot: Slot,
+    target: Target,
+    rollback: str,
+    failing: str,
+    selection: Selection,
+    context: Context,
+) -> list[Event]:
+    """R5, step 6: STUCK and an incident; `active` is unchanged (I9). A rollout of the failing pack fails with it."""
+    common = {"rollback": rollback, "slot": slot.slot, "target": target.target}
+    release = world.releases.get(slot.rollout)
+    ours = release is not None and release.pack == failing
     return [
         Event(
             "rollback.no_candidate/1",
@@ -275,50 +205,47 @@ def no_candidate(command: Request, failing: str, selection: Selection) -> list[E
                 **common,
                 "failing": failing,
                 "reason": selection.reason,
-                "trace": [c.data() for c in selection.trace],
+                "trace": [candidate.data() for candidate in selection.trace],
             },
         ),
         Event("slot.stuck/1", {**common, "pack": failing, "reason": selection.reason}),
-    ]
-
-
-def _give_up(
-    world: World, command: Request, target: Target, failing: str, selection: Selection, context: Context
-) -> list[Event]:
-    number = world.incident_count + 1
-    return [
-        _requested(command, failing, context),
-        *_abandoned(command, target),
-        *no_candidate(command, failing, selection),
-        incidents.declared(
-            f"i-{number}",
+        *(aborted(world, slot.rollout, "stuck", (slot.slot, target.target, failing, True)) if ours else []),
+        declared(
+            f"i-{world.incident_count + 1}",
             "SEV2",
-            command.slot,
-            f"{command.slot} has no rollback target: {selection.reason}",
+            slot.slot,
+            f"{slot.slot} has no rollback target: {selection.reason}",
             context,
             cause_pack=failing,
-            slots=[command.slot],
+            slots=[slot.slot],
             releases=[],
         ),
     ]
 
 
-def next_after_failure(world: World, slot: str, target: Target, failed: str, context: Context) -> list[Event]:
-    """The selected pack failed its activation: chain + 1, and R5 again without it."""
-    command = Request(target.rollback, slot, target.target, "", "verification_failed")
-    failing = target.chain[0] if target.chain else target.active
-    target.chain = [*target.chain, failed]
-    step = Event(
-        "rollback.step_failed/1",
-        {
-            "rollback": target.rollback,
-            "slot": slot,
-            "target": target.target,
-            "pack": failed,
-            "reason": "verification failed",
-        },
-    )
-    selection = select(world, slot, target, failing, context)
+def next_after_failure(
+    world: World, slot: Slot, target: Target, failed: str, reason: str, context: Context
+) -> list[Event]:
+    """The selected pack failed before it was switched to: chain + 1, and R5 again without it (R7 limits automation)."""
+    step = _step_failed(target, slot.slot, failed, reason)
+    if context.actor.automation and len(target.chain) >= context.policy.rollback.chain_limit:
+        selection = Selection("", "chain_limit", [])
+    else:
+        longer = msgspec.structs.replace(target, chain=[*target.chain, failed])
+        selection = select(world, slot.slot, longer, target.active, context)
     if selection.pack:
-        return [step, _selected(command, selection)]
-    return [step, *no_candidate(command, failing, selection)]
+        return [step, _selected(target.rollback, target, slot.slot, selection)]
+    return [step, *_give_up(world, slot, target, target.rollback, target.active, selection, context)]
+
+
+__all__ = [
+    "TRIGGERS",
+    "Candidate",
+    "Request",
+    "Selection",
+    "boundary",
+    "decide",
+    "lkg",
+    "next_after_failure",
+    "select",
+]

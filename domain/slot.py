@@ -9,22 +9,23 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never, get_args
 
 import msgspec
 from muniment.domain import pack as packs
 from muniment.domain import rollback as rollbacks
-from muniment.domain.channel import floor
+from muniment.domain.channel_state import floor
 from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.eligible import ineligible, reading
 from muniment.domain.instant import between
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
 from muniment.domain.refusal import Refusal
-from muniment.domain.states import Target
+from muniment.domain.states import Scope, Target
 from muniment.domain.world import World
 
-STATUSES = ("HEALTHY", "DEGRADED", "UNHEALTHY", "UNKNOWN")
+Status = Literal["HEALTHY", "DEGRADED", "UNHEALTHY", "UNKNOWN"]
+STATUSES: tuple[str, ...] = get_args(Status)
 
 
 class Report(msgspec.Struct, frozen=True, tag="health.report"):
@@ -32,7 +33,7 @@ class Report(msgspec.Struct, frozen=True, tag="health.report"):
 
     slot: str
     target: str
-    status: str
+    status: Status
     signals: list[dict[str, Any]]
 
 
@@ -96,6 +97,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
                     "R4.not_good",
                     target.active or command.slot,
                     f"cannot attest: {', '.join(missing)}",
+                    cause=target.health.mark if target.health is not None and target.health.failed else None,
                     next=f"muniment health report {command.slot} --status HEALTHY",
                     facts=missing,
                 )
@@ -120,7 +122,7 @@ def unattested(target: Target, context: Context) -> list[str]:
     if target.healthy < rules.healthy_reports:
         missing.append(f"healthy_reports:{target.healthy}/{rules.healthy_reports}")
     if target.confirmed_at:
-        soaked = between(target.confirmed_at, context.at)
+        soaked = between(max(target.confirmed_at, target.interrupted_at), context.at)
         if soaked < rules.soak_s * 1_000_000:
             missing.append(f"soak_s:{max(soaked, 0) // 1_000_000}/{rules.soak_s}")
     return missing
@@ -144,9 +146,7 @@ def attested(world: World, slot: str, target: Target, context: Context) -> list[
             },
         )
     ]
-    if pack.security_epoch > floor(world, slot) and not _strands(
-        world, slot, target, pack.security_epoch, context
-    ):
+    if pack.security_epoch > floor(world, slot) and not _strands(world, slot, pack.security_epoch, context):
         events.append(
             Event(
                 "channel.floor_raised/1",
@@ -161,16 +161,16 @@ def attested(world: World, slot: str, target: Target, context: Context) -> list[
     return events
 
 
-def _strands(world: World, slot: str, target: Target, raised: int, context: Context) -> bool:
-    """Would this floor take the last R5 target from the slot? A slot that has none already loses nothing."""
-    before = rollbacks.select(world, slot, target, target.active, context).pack
-    if not before:
-        return False
-    scope = world.scope(slot)
-    kept, scope.floor = scope.floor, raised
-    after = rollbacks.select(world, slot, target, target.active, context).pack
-    scope.floor = kept
-    return not after
+def _strands(world: World, slot: str, raised: int, context: Context) -> bool:
+    """Would this floor take the last R5 target from a target of the slot? One that has none already loses nothing."""
+    level = msgspec.structs.replace(world.scopes.get(slot, Scope(slot)), floor=raised)
+    higher = msgspec.structs.replace(world, scopes={**world.scopes, slot: level})
+    return any(
+        rollbacks.select(world, slot, target, target.active, context).pack
+        and not rollbacks.select(higher, slot, target, target.active, context).pack
+        for target in world.slots[slot].targets.values()
+        if target.active
+    )
 
 
 def _report(world: World, target: Target, command: Report, context: Context) -> Decision:

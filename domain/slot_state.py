@@ -6,8 +6,8 @@ attestations and revocations (R4); a chain is the packs that failed since the la
 
 from __future__ import annotations
 
-from muniment.domain.channel import HANDLES as CHANNEL_HANDLES
-from muniment.domain.channel import scope_item
+from muniment.domain.channel_state import HANDLES as CHANNEL_HANDLES
+from muniment.domain.channel_state import scope_item
 from muniment.domain.decision import Fact
 from muniment.domain.query import Item, Query
 from muniment.domain.reference import scopes_of
@@ -64,15 +64,20 @@ def on_switched(world: World, fact: Fact) -> None:
     target.active, target.epoch, target.mode = data["pack"], data["epoch"], "TRIAL"
     target.schema_level = max(target.schema_level, data["schema_level"])
     target.switched_position, target.healthy, target.health = fact.position, 0, None
+    target.interrupted_at = ""
     if target.activation is not None:
         target.activation.state = "SWITCHED"
 
 
 def on_confirmed(world: World, fact: Fact) -> None:
-    """The link was read back: steady, and a rollback chain ends (R7)."""
+    """The link was read back: steady, and a rollback chain ends (R7). The soak begins: reports before it do not count (R4).
+
+    A forward switch may be confirmed while a rollback from it is open already: that rollback goes on.
+    """
     _, target = _at(world, fact)
-    target.mode, target.chain = "STEADY", []
-    target.confirmed_at, target.confirmed_position = fact.occurred_at, fact.position
+    if not target.rollback or fact.data["kind"] == "rollback":
+        target.mode, target.chain = "STEADY", []
+    target.confirmed_at, target.confirmed_position, target.healthy = fact.occurred_at, fact.position, 0
     if target.activation is not None:
         target.activation.state = "CONFIRMED"
 
@@ -81,7 +86,8 @@ def on_reverted(world: World, fact: Fact) -> None:
     """The switch could not be carried out; the pack before is active."""
     _, target = _at(world, fact)
     target.active, target.epoch = fact.data["active"], fact.data["epoch"]
-    target.mode = "STEADY" if target.active else "EMPTY"
+    target.mode = "ROLLING_BACK" if target.rollback else "STEADY" if target.active else "EMPTY"
+    target.interrupted_at, target.healthy, target.health = fact.occurred_at, 0, None
     if target.activation is not None:
         target.activation.state = "REVERTED"
 
@@ -95,6 +101,8 @@ def on_health(world: World, fact: Fact) -> None:
         target.healthy = (
             target.healthy + 1 if data["status"] == "HEALTHY" else 0 if data["failed"] else target.healthy
         )
+        if data["failed"]:
+            target.interrupted_at = fact.occurred_at
 
 
 def on_attested(world: World, fact: Fact) -> None:
@@ -112,14 +120,15 @@ def on_revoked(world: World, fact: Fact) -> None:
 def on_stuck(world: World, fact: Fact) -> None:
     """No rollback target (I9: `active` stays)."""
     _, target = _at(world, fact)
-    target.mode, target.stuck, target.rollback = "STUCK", fact.mark(), ""
+    target.mode, target.stuck = "STUCK", fact.mark()
+    target.rollback, target.rollback_pack, target.requested = "", "", None
 
 
 def on_unstuck(world: World, fact: Fact) -> None:
     """A person named the way out."""
     slot, target = _at(world, fact)
     target.mode, target.stuck, target.chain = ("STEADY" if target.active else "EMPTY"), None, []
-    slot.desired, slot.desired_by = fact.data["pack"], fact.mark()
+    slot.desired, slot.desired_by, slot.release = fact.data["pack"], fact.mark(), ""
 
 
 def on_rollback_requested(world: World, fact: Fact) -> None:
@@ -127,6 +136,7 @@ def on_rollback_requested(world: World, fact: Fact) -> None:
     slot, target = _at(world, fact)
     slot.rollbacks += 1
     target.mode, target.rollback, target.rollback_pack = "ROLLING_BACK", fact.data["rollback"], ""
+    target.requested = fact.mark()
     if fact.data["failing"] not in target.chain:
         target.chain = [*target.chain, fact.data["failing"]]
 
@@ -135,7 +145,7 @@ def on_pack_selected(world: World, fact: Fact) -> None:
     """The rollback's target pack is what the slot should run."""
     slot, target = _at(world, fact)
     target.rollback_pack = fact.data["pack"]
-    slot.desired, slot.desired_by = fact.data["pack"], fact.mark()
+    slot.desired, slot.desired_by, slot.release = fact.data["pack"], fact.mark(), ""
 
 
 def on_step_failed(world: World, fact: Fact) -> None:
@@ -148,7 +158,7 @@ def on_step_failed(world: World, fact: Fact) -> None:
 def on_rollback_completed(world: World, fact: Fact) -> None:
     """Done."""
     _, target = _at(world, fact)
-    target.rollback = target.rollback_pack = ""
+    target.rollback, target.rollback_pack, target.requested = "", "", None
 
 
 def on_release_started(world: World, fact: Fact) -> None:
@@ -197,6 +207,7 @@ HANDLES: Handles = {
     "release.promoted/1": on_release_promoted,
     "release.completed/1": on_release_ended,
     "release.rolled_back/1": on_release_ended,
+    "release.aborted/1": on_release_ended,
 }
 
 

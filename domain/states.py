@@ -164,6 +164,7 @@ class Scope(msgspec.Struct):
     pin: Pin | None = None
     freezes: dict[str, Freeze] = {}
     floor: int = 0
+    raised: Mark | None = None
     baseline: str = ""
 
 
@@ -214,6 +215,7 @@ class Target(msgspec.Struct):
     switched_position: int = 0
     confirmed_at: str = ""
     confirmed_position: int = 0
+    interrupted_at: str = ""
     healthy: int = 0
     health: HealthReport | None = None
     attestations: list[Attested] = []
@@ -221,6 +223,7 @@ class Target(msgspec.Struct):
     chain: list[str] = []
     rollback: str = ""
     rollback_pack: str = ""
+    requested: Mark | None = None
     stuck: Mark | None = None
     activation: Activation | None = None
 
