@@ -17,7 +17,7 @@ from muniment.domain.canonical import encode
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Event
 from muniment.domain.envelope import VERSION, halves, read_fact
-from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
+from muniment.domain.errors import ConflictError, DeniedError, InvalidError
 from muniment.domain.instant import between, from_micros
 from muniment.domain.query import Item, Query, union
 from muniment.domain.records import argument_tags, tags_of, validate
@@ -27,6 +27,8 @@ from muniment.store.api import AppendConflict, Condition, Draft, Log
 
 ATTEMPTS = 12  # decisions made anew before giving up with exit 5
 REPEAT_S = 60  # settled.md, 8: an identical refusal within a minute is not appended again
+REPEAT_LOOK = 100  # other refusals of the same subject within that minute that are looked through
+TELEMETRY = frozenset({"slot.health_reported/1"})
 MAX_ROUNDS = 12  # a boundary that does not settle is our bug
 
 
@@ -93,14 +95,16 @@ class Handler:
 
         Raises:
             ConflictError: `expect` does not hold, the key was used with other arguments, or the facts kept moving.
+            DeniedError: the actor claims a key that does not sign.
+            UsageError: a slot, channel, scope, pack or name of another form.
             InvalidError: an event does not fit its schema.
             UnavailableError: the store could not be written or read.
         """
+        commands.check(command)
+        check_signer(request)
         request.correlation = request.correlation or self._new_id()
         ids = [self._new_id() for _ in range(4)]
         for _ in range(ATTEMPTS):
-            if request.key and (known := self._known(command, request.key)) is not None:
-                return known
             try:
                 return self._attempt(command, request, ids)
             except AppendConflict:
@@ -136,7 +140,7 @@ class Handler:
         world = World()
         query: Query = ()
         for _ in range(MAX_ROUNDS):
-            wanted = union(always, decider.boundary(command, world))
+            wanted = union(query, always, decider.boundary(command, world))
             if wanted == query:
                 return world, query, n
             query = wanted
@@ -156,8 +160,14 @@ class Handler:
 
     def _attempt(self, command: commands.AnyCommand, request: Request, ids: list[str]) -> Outcome:
         world, query, n = self.select(command, request)
+        condition = query
+        if request.key:
+            # looked for behind n, and in the condition from n on: two callers with one key cannot both append
+            if (known := self._known(command, request.key)) is not None:
+                return known
+            condition = union(query, (key_item(request.key),))
         if request.expect is not None:
-            moved = self.log.last_match(query, until=n)
+            moved = self.log.last_match(without_telemetry(query), until=n)
             if moved != request.expect:
                 raise ConflictError(
                     "the state is not the one this command was made for",
@@ -170,10 +180,7 @@ class Handler:
         policy = policy_of(world)
         context = Context(from_micros(at_us), request.actor, request.reason, policy)
         answer = admin.key_refusal(policy, world, request.actor, commands.name_of(command))
-        if answer is None:
-            decided = commands.DECIDERS[type(command)].decide(world, command, context)
-        else:
-            decided = answer
+        decided = answer or commands.DECIDERS[type(command)].decide(world, command, context)
         outcome = Outcome(head=n, dry_run=request.dry_run, world=world)
         if isinstance(decided, Refusal):
             outcome.refusal = decided
@@ -192,7 +199,7 @@ class Handler:
         if request.dry_run:
             return outcome
         appended = self.log.append(
-            [self._draft(record, request) for record in records], Condition(query, n), decided_at=at_us
+            [self._draft(record, request) for record in records], Condition(condition, n), decided_at=at_us
         )
         outcome.positions = list(range(appended.first, appended.last + 1))
         outcome.recorded_at = appended.recorded_at
@@ -222,7 +229,7 @@ class Handler:
             validate(event.type, event.data)
             tags = tags_of(event.type, event.data)
             if event.type == "command.refused/1":
-                tags |= argument_tags(args)
+                tags |= refusal_tags(args)
             record: dict[str, Any] = {
                 "v": VERSION,
                 "id": ids[index],
@@ -252,7 +259,9 @@ class Handler:
     @staticmethod
     def _draft(record: dict[str, Any], request: Request) -> Draft:
         if request.signer is not None:
-            record["signature"] = request.signer(record)
+            signature = request.signer(record)
+            check_signer(request, signature)
+            record["signature"] = signature
         head, tail = halves(record)
         return Draft(record["id"], record["type"], tuple(record["tags"]), head, tail)
 
@@ -260,8 +269,7 @@ class Handler:
 
     def _known(self, command: commands.AnyCommand, key: str) -> Outcome | None:
         """settled.md, 9: a known key returns the recorded outcome; other arguments under it are a conflict."""
-        every = Item(tuple(sorted(TYPES())), (key_tag(key),))
-        found = next(iter(self.log.read((every,), limit=1)), None)
+        found = next(iter(self.log.read((key_item(key),), limit=1)), None)
         if found is None:
             return None
         position, body = found
@@ -290,22 +298,52 @@ class Handler:
 
     def _repeated(self, command: commands.AnyCommand, request: Request, refusal: Refusal, at: str) -> int:
         """Position of an identical refusal of the last minute, else 0."""
-        tags = argument_tags(commands.arguments(command))
-        if not tags:
+        if request.key:
             return 0
-        item = Item(("command.refused/1",), (min(tags),))
-        for position, body in self.log.read((item,), limit=5, reverse=True):
+        item = Item(("command.refused/1",), tuple(sorted(refusal_tags(commands.arguments(command)))))
+        for position, body in self.log.read((item,), limit=REPEAT_LOOK, reverse=True):
             fact = read_fact(body, position)
             if between(fact.occurred_at, at) > REPEAT_S * 1_000_000:
                 return 0
-            same = (fact.data["rule"], fact.data["subject"], fact.actor.id) == (
-                refusal.rule,
-                refusal.subject,
-                request.actor.id,
-            )
-            if same and fact.data["message"] == refusal.message and not request.key:
+            told = (*(fact.data[name] for name in ("rule", "subject", "message", "facts")), fact.actor)
+            if told == (refusal.rule, refusal.subject, refusal.message, refusal.facts, request.actor):
                 return position
         return 0
+
+
+def check_signer(request: Request, signature: dict[str, str] | None = None) -> None:
+    """Refuse an actor that claims a key which does not sign, and a signature that is not the actor's.
+
+    Raises:
+        DeniedError: not recorded, for nobody knows who asked.
+    """
+    signs = "os" if request.signer is None else request.actor.auth.replace("os", "an identity key")
+    if signature is not None:
+        signs = f"ed25519:{signature['key_id']}"
+    if request.actor.auth != signs:
+        raise DeniedError(
+            f"{request.actor.id} acts by {request.actor.auth}, and the record would be signed by another",
+            code="decision.signer",
+            expected=request.actor.auth,
+            found=signs,
+            hint="sign with the key of the identity that acts",
+        )
+
+
+def without_telemetry(query: Query) -> Query:
+    """What an approval and `expect` bind to (settled.md, 7): nobody can void a command by being noisy."""
+    kept = (Item(tuple(type_ for type_ in item.types if type_ not in TELEMETRY), item.tags) for item in query)
+    return tuple(item for item in kept if item.types)
+
+
+def refusal_tags(args: dict[str, Any]) -> set[str]:
+    """What the refused command spoke of; a command about the store itself acts at `scope:*`."""
+    return argument_tags(args) or {"scope:*"}
+
+
+def key_item(key: str) -> Item:
+    """The record of an idempotency key."""
+    return Item(tuple(sorted(TYPES())), (key_tag(key),))
 
 
 def key_tag(key: str) -> str:
@@ -329,4 +367,4 @@ def TYPES() -> list[str]:  # noqa: N802 - read as a constant; a function since t
     return list(TABLE)
 
 
-__all__ = ["Handler", "Outcome", "Request", "Signer", "UnavailableError", "key_tag"]
+__all__ = ["Handler", "Outcome", "Request", "Signer", "key_tag"]
