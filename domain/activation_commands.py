@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, tag="activation.plan"):
     slot: str
     target: str
     location: str
-    driver: Literal["folder", "exec", "observe"]
+    driver: str
     found: str
     waive_rollback: bool
 

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import msgspec
 from muniment.domain.canonical import PROFILE
@@ -44,7 +44,7 @@ class AddIdentity(msgspec.Struct, frozen=True, tag="identity.add"):
     """Bind a public key to a name."""
 
     identity: str
-    kind: Literal["human", "service", "agent"]
+    kind: str
     key_id: str
     public_key: str
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -36,7 +36,7 @@ class FinishStage(msgspec.Struct, frozen=True, tag="build.stage.finish"):
     build: str
     stage: str
     attempt: str
-    status: Literal["PASS", "FAIL", "ERROR", "SKIP"]
+    status: str
     exit_code: int | None
     reason: str
     wall_us: int
@@ -53,7 +53,7 @@ class DecideGate(msgspec.Struct, frozen=True, tag="build.gate"):
 
     build: str
     gate: str
-    verdict: Literal["PASS", "FAIL", "ERROR"]
+    verdict: str
     report: dict[str, Any]
     evidence: list[dict[str, Any]]
 

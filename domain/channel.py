@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import assert_never
 
 import msgspec
 from muniment.domain import pack as packs
@@ -61,7 +61,7 @@ class FreezeScope(msgspec.Struct, frozen=True, tag="channel.freeze"):
 
     scope: str
     freeze: str
-    kind: Literal["FORWARD", "ALL"]
+    kind: str
     expires_at: str
 
 

@@ -6,6 +6,7 @@ Canonical order is alphabetical, so `recorded_at`, the one field that the store 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -53,7 +54,7 @@ def halves(record: dict[str, Any]) -> Halves:
     return Halves(before[:-1] + _SEAM, b'",' + after[1:])
 
 
-def signing_bytes(record: dict[str, Any]) -> bytes:
+def signing_bytes(record: Mapping[str, Any]) -> bytes:
     """What a signature covers: the record without `recorded_at` and `signature` (settled.md, 4)."""
     return encode({key: value for key, value in record.items() if key not in ("recorded_at", "signature")})
 

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never, get_args
+from typing import assert_never
 
 import msgspec
 from muniment.domain import release_state as releases
@@ -34,8 +34,7 @@ from muniment.domain.refusal import DENIED, Refusal, some
 from muniment.domain.states import Incident
 from muniment.domain.world import World
 
-Severity = Literal["SEV0", "SEV1", "SEV2", "SEV3", "SEV4"]
-SEVERITIES: tuple[str, ...] = get_args(Severity)
+SEVERITIES = ("SEV0", "SEV1", "SEV2", "SEV3", "SEV4")
 CLASSES = ("workflow", "operating-context", "storage-visibility", "tool-behavior", "publish-boundary")
 OPEN = ("DECLARED", "CONTAINED", "MITIGATED", "RESOLVED", "IN_REVIEW")
 
@@ -43,7 +42,7 @@ OPEN = ("DECLARED", "CONTAINED", "MITIGATED", "RESOLVED", "IN_REVIEW")
 class Declare(msgspec.Struct, frozen=True, tag="incident.declare"):
     """Declare an incident over a scope; the number is assigned by the decision."""
 
-    severity: Severity
+    severity: str
     scope: str
     summary: str
     cause_pack: str

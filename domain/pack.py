@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 
 import msgspec
 from muniment.domain import build_state
@@ -42,7 +42,7 @@ class RecordVerification(msgspec.Struct, frozen=True, tag="pack.verify"):
     """Record what a verification of the stored pack found."""
 
     pack: str
-    verdict: Literal["PASS", "FAIL"]
+    verdict: str
     site: str
     checks: list[dict[str, Any]]
 

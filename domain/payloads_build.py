@@ -1,4 +1,4 @@
-"""Payloads of store, policy, identity, clock, intake, build and pack. The table in `domain.records` binds them to types."""
+"""Payloads of store, policy, identity, clock, refusal, intake, build and pack. The table in `domain.records` binds them to types."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from muniment.domain.payload_base import (
     Lines,
     Name,
     NoDigest,
+    NoInstant,
     NoPack,
     PackId,
     Payload,
@@ -268,3 +269,24 @@ class PackWithdrawn(Payload):
 
     pack: PackId
     reason: Text
+
+
+class Cause(Payload):
+    """The record that made a refusal so."""
+
+    position: Count
+    at: NoInstant
+    actor: Line
+    reason: Text
+
+
+class CommandRefused(Payload):
+    """No, with its rule; no state changes by it."""
+
+    rule: Word
+    subject: Line
+    message: Text
+    cause: Cause | None
+    next: Line
+    facts: Lines
+    exit_code: Literal[4, 6]

@@ -1,4 +1,4 @@
-"""Payloads of channel, slot, release, activation, rollback and refusal. `domain.records` binds them to types."""
+"""Payloads of channel, slot, release, activation and rollback. `domain.records` binds them to types."""
 
 from __future__ import annotations
 
@@ -332,7 +332,15 @@ class OfRollback(AtTarget):
 class RollbackRequested(OfRollback):
     """Requested, with trigger and failing pack."""
 
-    trigger: Word
+    trigger: Literal[
+        "verification_failed",
+        "health_regressed",
+        "incompatible",
+        "policy_violation",
+        "determinism_drift",
+        "operator",
+        "emergency",
+    ]
     failing: PackId
     reason: Text
 
@@ -373,24 +381,3 @@ class RollbackCompleted(OfRollback):
     """Done."""
 
     pack: PackId
-
-
-class Cause(Payload):
-    """The record that made a refusal so."""
-
-    position: Count
-    at: NoInstant
-    actor: Line
-    reason: Text
-
-
-class CommandRefused(Payload):
-    """No, with its rule; no state changes by it."""
-
-    rule: Word
-    subject: Line
-    message: Text
-    cause: Cause | None
-    next: Line
-    facts: Lines
-    exit_code: Literal[4, 6]

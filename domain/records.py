@@ -133,7 +133,7 @@ TABLE: dict[str, Row] = {
     "incident.resolved/1": Row(i.IncidentResolved, "incident", "incident.resolve"),
     "incident.review_opened/1": Row(i.IncidentStep, "incident", "incident.close"),
     "incident.closed/1": Row(i.IncidentClosed, "incident", "incident.close"),
-    "command.refused/1": Row(r.CommandRefused, "", "any refused command"),
+    "command.refused/1": Row(b.CommandRefused, "", "any refused command"),
 }
 
 # Payload or argument field -> tag prefix (settled.md, 6).

@@ -7,8 +7,6 @@ From TRIAL of a rollback the next one goes on with its chain; a rollback whose s
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import msgspec
 from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.eligible import frozen, ineligible, reading
@@ -22,7 +20,7 @@ from muniment.domain.slot_state import OPEN_STATES
 from muniment.domain.states import Slot, Target
 from muniment.domain.world import World
 
-Trigger = Literal[
+TRIGGERS = (
     "verification_failed",
     "health_regressed",
     "incompatible",
@@ -30,8 +28,7 @@ Trigger = Literal[
     "determinism_drift",
     "operator",
     "emergency",
-]
-TRIGGERS: tuple[str, ...] = get_args(Trigger)
+)
 
 
 class Request(msgspec.Struct, frozen=True, tag="rollback"):
@@ -41,7 +38,7 @@ class Request(msgspec.Struct, frozen=True, tag="rollback"):
     slot: str
     target: str
     to: str
-    trigger: Trigger
+    trigger: str
 
 
 def boundary(command: Request, world: World) -> Query:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, assert_never, get_args
+from typing import Any, assert_never
 
 import msgspec
 from muniment.domain import pack as packs
@@ -24,8 +24,7 @@ from muniment.domain.refusal import Refusal
 from muniment.domain.states import Scope, Target
 from muniment.domain.world import World
 
-Status = Literal["HEALTHY", "DEGRADED", "UNHEALTHY", "UNKNOWN"]
-STATUSES: tuple[str, ...] = get_args(Status)
+STATUSES = ("HEALTHY", "DEGRADED", "UNHEALTHY", "UNKNOWN")
 
 
 class Report(msgspec.Struct, frozen=True, tag="health.report"):
@@ -33,7 +32,7 @@ class Report(msgspec.Struct, frozen=True, tag="health.report"):
 
     slot: str
     target: str
-    status: Status
+    status: str
     signals: list[dict[str, Any]]
 
 

@@ -261,7 +261,7 @@ class Case:
         return name
 
     def healthy(self, where: str = SLOT, target: str = T, status: str = "HEALTHY") -> Case:
-        return self.run(slot.Report(where, target, status, []))  # type: ignore[arg-type]
+        return self.run(slot.Report(where, target, status, []))
 
     def good(self, name: str, *, where: str = SLOT, target: str = T, epoch: int = 0, writes: int = 0) -> str:
         """A pack that went out, was attested good, and whose release is complete."""
@@ -276,14 +276,14 @@ class Case:
         return self.run(release.Complete(rollout))
 
     def back(self, where: str = SLOT, target: str = T, *, to: str = "", trigger: str = "operator") -> Any:
-        return rollback.Request(self.unique("rb-"), where, target, to, trigger)  # type: ignore[arg-type]
+        return rollback.Request(self.unique("rb-"), where, target, to, trigger)
 
     def target(self, where: str = SLOT, target: str = T) -> Any:
         return self.world().slots[where].targets[target]
 
 
 def finish_stage(of: str, stage: str, attempt: str, status: str = "PASS") -> build.FinishStage:
-    return build.FinishStage(of, stage, attempt, status, 0, "", 1, 1, 1, 1, {}, [], [])  # type: ignore[arg-type]
+    return build.FinishStage(of, stage, attempt, status, 0, "", 1, 1, 1, 1, {}, [], [])
 
 
 def register(
