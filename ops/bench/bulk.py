@@ -1,0 +1,197 @@
+"""Bulk intake: batches of 1000 records, canonical encoding included, against inserts of bytes that are ready.
+
+The price of evidence is the time of leaf hashes and frontier over the same bytes as a share of the whole append; storing
+32 bytes a record is not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import sqlite3
+import statistics
+import time
+from collections.abc import Sequence
+
+from muniment.domain.records import validate
+from muniment.ops.bench import data, peers
+from muniment.ops.bench.harness import Goal, Options, Table, rate, table, workspace
+from muniment.store.api import Log
+from muniment.store.merkle import Frontier
+from muniment.store.open import create_log
+
+USUAL = 20  # batches a run
+OURS, BARE, PEER = "muniment, encode and append", "bare sqlite3, integer keys", "eventsourcing recorder"
+TEXT = "bare sqlite3, the library's table"
+SAME = "bare sqlite3, id and tag rows too"
+
+SAME_SCHEMA = (
+    "CREATE TABLE r (pos INTEGER PRIMARY KEY, typ INTEGER NOT NULL, id BLOB NOT NULL, body BLOB NOT NULL);"
+    " CREATE UNIQUE INDEX r_id ON r (id);"
+    " CREATE TABLE t (tag INTEGER NOT NULL, pos INTEGER NOT NULL, PRIMARY KEY (tag, pos)) WITHOUT ROWID"
+)
+
+
+def run(options: Options) -> list[Table]:
+    """A table for each size of the log."""
+    return [_table(size, options) for size in options.sizes]
+
+
+class Text:
+    """Bare inserts into a table as the library makes it: text keys, no position."""
+
+    def __init__(self, bare: sqlite3.Connection) -> None:
+        self.db = bare
+        self.db.execute(
+            "CREATE TABLE x (id TEXT, ver INTEGER, topic TEXT, state BLOB, PRIMARY KEY (id, ver))"
+        )
+
+
+class Same:
+    """Bare inserts of the rows that selecting by tag and refusing a used id need: our tables without hash or rule."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        db.executescript(SAME_SCHEMA)
+        self._tags: dict[str, int] = {}
+        self._size = 0
+
+    def rows(self, first: int, count: int) -> list[tuple[list[tuple[object, ...]], list[tuple[int, int]]]]:
+        """Rows in batches, ready."""
+        batches = []
+        for start in range(first, first + count, data.BATCH):
+            records, tags = [], []
+            for draft in data.drafts(start, min(data.BATCH, first + count - start)):
+                self._size += 1
+                raw = bytes.fromhex((draft.id or "").replace("-", ""))
+                records.append((self._size, 7, raw, draft.leaf("0" * 27)))
+                tags += [(self._tags.setdefault(tag, len(self._tags)), self._size) for tag in draft.tags]
+            batches.append((records, tags))
+        return batches
+
+    def insert(self, batches: list[tuple[list[tuple[object, ...]], list[tuple[int, int]]]]) -> None:
+        """A durable commit a batch."""
+        for records, tags in batches:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany("INSERT INTO r VALUES (?, ?, ?, ?)", records)
+            self.db.executemany("INSERT INTO t VALUES (?, ?)", tags)
+            self.db.execute("COMMIT")
+
+
+def append(log: Log, records: Sequence[data.Record]) -> None:
+    """Encode and append in batches."""
+    for start in range(0, len(records), data.BATCH):
+        log.append([data.draft(found) for found in records[start : start + data.BATCH]])
+
+
+def _table(size: int, options: Options) -> Table:
+    count = options.work(USUAL * data.BATCH, 50)
+    evidence: list[float] = []
+    encoding: list[float] = []
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(workspace(options))
+        log = stack.enter_context(create_log(folder / "log"))  # type: ignore[arg-type]
+        data.fill(log, size)
+        app = peers.application(folder / "es.db")
+        stack.callback(app.close)
+        peers.fill_application(app, size)
+        bare = stack.enter_context(contextlib.closing(peers.Bare(folder / "bare.db")))
+        bare.fill(size)
+        text_file = stack.enter_context(contextlib.closing(peers.Bare(folder / "text.db")))
+        text = Text(text_file.db)
+        same_file = stack.enter_context(contextlib.closing(peers.Bare(folder / "same.db")))
+        same = Same(same_file.db)
+        same.insert(same.rows(1, size))
+        numbers = itertools.count(size + 1, 1_000_000)
+
+        def ours(*, checked: bool = False) -> float:
+            records = list(data.records(next(numbers), count))
+            start = time.perf_counter()
+            if checked:
+                for found in records:
+                    validate(found["type"], found["data"])
+            append(log, records)
+            taken = time.perf_counter() - start
+            if not checked:
+                evidence.append(price_of_evidence(records, size) / taken)
+                encoding.append(price_of_encoding(records) / taken)
+            return count / taken
+
+        def recorder() -> float:
+            events = peers.stored_events(next(numbers), count, 3)
+            batches = [events[k : k + data.BATCH] for k in range(0, count, data.BATCH)]
+            return rate(count, lambda: [app.recorder.insert_events(batch) for batch in batches])
+
+        def integer() -> float:
+            rows = bare.rows(peers.bodies(next(numbers), count))
+            return rate(count, lambda: bare.insert_many(rows))
+
+        def library_table() -> float:
+            events = peers.stored_events(next(numbers), count, 4)
+            rows = [(e.originator_id.hex, e.originator_version, e.topic, e.state) for e in events]  # type: ignore[union-attr]
+            return rate(count, lambda: _insert_text(text.db, rows))
+
+        def same_rows() -> float:
+            batches = same.rows(next(numbers), count)
+            return rate(count, lambda: same.insert(batches))
+
+        found = table(
+            f"bulk, log of {size:,} records",
+            {
+                OURS: ours,
+                "muniment, payloads validated too": lambda: ours(checked=True),
+                BARE: integer,
+                TEXT: library_table,
+                SAME: same_rows,
+                PEER: recorder,
+            },
+            options,
+            base=BARE,
+            goals=[Goal(OURS, BARE, 0.6)],
+        )
+    found.notes.extend(
+        (
+            f"{count:,} records a run in batches of {data.BATCH}, mean {mean_bytes(size):.0f} canonical bytes.",
+            _share("price of evidence (leaf hash and frontier)", evidence, 0.30),
+            f"canonical encoding takes {statistics.median(encoding):.0%} of the append; no peer encodes here.",
+            f"`{TEXT}` begins empty.",
+        )
+    )
+    return found
+
+
+def price_of_evidence(records: Sequence[data.Record], size: int) -> float:
+    """Seconds for leaf hashes and frontier of the records, on a tree of `size` leaves."""
+    leaves = [data.draft(found).leaf("0" * 27) for found in records]
+    frontier = Frontier(size, [b"\0" * 32] * size.bit_count())
+    sha256 = hashlib.sha256
+    start = time.perf_counter()
+    frontier.extend([sha256(b"\0" + leaf).digest() for leaf in leaves])
+    return time.perf_counter() - start
+
+
+def price_of_encoding(records: Sequence[data.Record]) -> float:
+    """Seconds to make drafts of the records."""
+    start = time.perf_counter()
+    for found in records:
+        data.draft(found)
+    return time.perf_counter() - start
+
+
+def mean_bytes(first: int, count: int = 240) -> float:
+    """Canonical bytes a record."""
+    return sum(map(len, peers.bodies(first + 1, count))) / count
+
+
+def _share(what: str, shares: list[float], most: float) -> str:
+    share = statistics.median(shares)
+    verdict = "reached" if share <= most else "MISSED"
+    return f"{verdict}: {what} = {share:.0%} of the append (must be at most {most:.0%})"
+
+
+def _insert_text(db: sqlite3.Connection, rows: list[tuple[str, int, str, bytes]]) -> None:
+    for start in range(0, len(rows), data.BATCH):
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany("INSERT INTO x VALUES (?, ?, ?, ?)", rows[start : start + data.BATCH])
+        db.execute("COMMIT")
