@@ -1,69 +1,42 @@
 """Activation and rollback on a real target folder: each step done, then recorded, so the record never runs ahead but at the
-switch, which is the commit point (settled.md, 16).
+switch, which is the commit point (settled.md, 16). The steps and the recovery stand in `app.activation_run`.
 
-Recovery reads the last record of the target (I15): before the switch the same activation goes on from its last step, or is
-abandoned if the slot wants another pack now; after the switch the link is put where the record says, or the switch is reverted
-when that pack cannot be had on the target any more.
+1. A folder is the place of one target of one slot; anybody else's place is refused before anything is recorded.
+2. A link that is not what the record says was changed by hand: a forward activation refuses and says what; a rollback goes on,
+   for it is the way out, and ends with link and record equal.
+3. A repeated idempotency key gives what was recorded, and finishes it if a cut left it open.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from muniment.app import folder, ids, packing
-from muniment.app.handlers import Outcome, Request
+from muniment.app import folder, ids
+from muniment.app.activation_run import DRIVER, Result, Run
+from muniment.app.handlers import Outcome
 from muniment.app.session import Options, Session
-from muniment.domain import activation as activations
 from muniment.domain import rollback as rollbacks
 from muniment.domain import slot_state
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.commands import FOLD
 from muniment.domain.errors import ConflictError, NotFoundError, UsageError, WrongError
+from muniment.domain.query import Item
 from muniment.domain.reference import check_name, check_pack, check_slot
-from muniment.domain.states import Activation, Slot, Target
+from muniment.domain.states import Slot, Target
 from muniment.domain.world import World, fold, policy_of
+from muniment.store.files import faults, shown
 
-DRIVER = "folder"
-DONE = ("CONFIRMED",)
+__all__ = ["DRIVER", "Result", "activate", "active", "rollback", "slot_of", "target_name"]
 
-
-class Result(msgspec.Struct):
-    """What became of an activation.
-
-    Attributes:
-        state: the last state recorded; "" if it was refused or a dry run.
-        outcomes: of each command that was decided, in order.
-        resumed: the state another run had left it in, "" if this run began it.
-        checks: of the verification on the target.
-    """
-
-    slot: str
-    target: str
-    location: str
-    pack: str = ""
-    activation: str = ""
-    state: str = ""
-    replaced: str = ""
-    resumed: str = ""
-    outcomes: list[Outcome] = []
-    checks: list[dict[str, Any]] = []
-
-    @property
-    def refused(self) -> Outcome | None:
-        """The outcome that refused, if one did."""
-        return next((outcome for outcome in self.outcomes if outcome.refusal is not None), None)
-
-    @property
-    def exit_code(self) -> int:
-        """A failed verification is 7; else the refusal's code, or 0 (settled.md, 21)."""
-        if self.state in ("VERIFY_FAILED", "FETCH_FAILED"):
-            return WrongError.exit_code
-        return self.refused.exit_code if self.refused is not None else 0
+UNFINISHED = (*slot_state.OPEN_STATES, "SWITCHED")
+_ENDS = {
+    f"activation.{verb}/1": verb.upper()
+    for verb in ("planned", "fetched", "verified", "staged", "switched", "confirmed", "fetch_failed", "stage_failed",
+                 "abandoned", "reverted")
+} | {"activation.verification_failed/1": "VERIFY_FAILED"}  # fmt: skip
 
 
 def target_name(place: Path, name: str = "") -> str:
@@ -102,48 +75,101 @@ def activate(
     """Bring a target to the pack its slot should run, or go on where another run stopped.
 
     Raises:
-        ConflictError: the folder is the place of another slot or target. UnavailableError: it is busy, full or
-            not writable; the next run goes on. WrongError: what stands there is damaged.
+        UsageError: not a folder, or a name that is none.
+        ConflictError: the folder is the place of another slot or target; the target is at another place; the idempotency key
+            stands for something else.
+        UnavailableError: it is busy, full or not writable; the next run goes on.
+        WrongError: what stands there is damaged, or was changed by hand.
     """
-    place = Path(directory).absolute()
-    if place.is_symlink() or (place.exists() and not place.is_dir()):
-        raise UsageError(
-            f"{place} is not a folder", code="target.folder", expected="a folder, or a name for a new one"
-        )
-    if not place.parent.is_dir():
-        raise UsageError(
-            f"{place.parent} does not exist", code="target.parent", hint="create the folder above the target"
-        )
-    target = target_name(place, name)
+    place = _folder(directory)
+    world, state = slot_of(session, slot)
+    target = _target(state, place, name)
     _check_place(place, slot, target)
+    given = {"slot": slot, "target": target, "location": str(place), "waive_rollback": waive_rollback}
+    known = state.targets.get(target) if state is not None else None
+    result = Result(slot=slot, target=target, location=str(place), dry_run=options.dry_run)
+    if (told := session.recorded(options, "activation.", **given)) is not None:
+        result.outcomes.append(told)
+        begun = next((e.data["activation"] for e in told.events if "activation" in e.data), "")
+        current = known.activation if known is not None else None
+        if current is None or current.activation != begun or current.state not in UNFINISHED:
+            return _recorded(session, result, "activation", begun)
+        options = Options(reason=options.reason, sign=options.sign, dry_run=options.dry_run)
     request = session.request(options)
     request.correlation = ids.uuid7()
-    run = _Run(session, request, Result(slot=slot, target=target, location=str(place)), place, waive_rollback)
-    world, state = slot_of(session, slot)
-    known = state.targets.get(target) if state is not None else None
-    current = known.activation if known is not None else None
-    if known is not None and current is not None and current.state in (*slot_state.OPEN_STATES, "SWITCHED"):
+    threshold = policy_of(world).verification.pack_signatures
+    run = Run(session, request, result, place, waive=waive_rollback, threshold=threshold)
+    if state is not None and known is not None and _unfinished(known):
         if known.location != str(place):
-            raise ConflictError(
-                f"target {target} of {slot} is at {known.location}",
-                code="target.moved",
-                expected=known.location,
-                found=str(place),
-            )
+            raise _moved(known, slot, str(place))
+        assert known.activation is not None
         if options.dry_run:
-            run.result.pack, run.result.resumed = current.pack, current.state
-            return run.result
-        with folder.locked(place):
-            run.resume(known, current, state)
-        if run.result.state or run.result.refused:
-            return run.result
-    run.threshold = policy_of(world).verification.pack_signatures
-    if not run.plan() or options.dry_run:
-        return run.result
+            result.pack, result.resumed = known.activation.pack, known.activation.state
+            return result
+        if run.resume(known, known.activation, state):
+            return result
+        known = slot_of(session, slot)[1].targets[target]  # type: ignore[union-attr]
+    if not run.plan(_found(place, known)) or options.dry_run:
+        return result
     folder.adopt(place, target, slot)
     with folder.locked(place):
         run.drive("PLANNED")
-    return run.result
+    return result
+
+
+def _unfinished(target: Target) -> bool:
+    """An activation to go on with. One that was switched and not confirmed is left by a rollback that began since."""
+    current = target.activation
+    if current is None or current.state not in UNFINISHED:
+        return False
+    return current.state != "SWITCHED" or current.rollback == target.rollback
+
+
+def _folder(directory: str) -> Path:
+    if not directory or not directory.isprintable():
+        raise UsageError(
+            f"not the name of a folder: {shown(directory)!r}",
+            code="target.folder",
+            expected="text without control characters",
+        )
+    place = Path(directory).absolute()
+    with faults("look at", place, "target"):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise UsageError(
+                f"{shown(place)} is not a folder",
+                code="target.folder",
+                expected="a folder, or a name for a new one",
+            )
+        if not place.parent.is_dir():
+            raise UsageError(
+                f"{shown(place.parent)} does not exist",
+                code="target.parent",
+                hint="create the folder above the target",
+            )
+    return place
+
+
+def _target(state: Slot | None, place: Path, name: str) -> str:
+    """The target's name; the one the record knows at this place goes before one made up of the place."""
+    targets = state.targets.values() if state is not None else ()
+    here = next((target.target for target in targets if target.location == str(place)), "")
+    if here and name and name != here:
+        raise ConflictError(
+            f"{shown(place)} is the place of target {here}",
+            code="target.other",
+            expected=here,
+            found=name,
+        )
+    return target_name(place, here or name)
+
+
+def _moved(known: Target, slot: str, place: str) -> ConflictError:
+    return ConflictError(
+        f"target {known.target} of {slot} is at {known.location}",
+        code="target.moved",
+        expected=known.location,
+        found=place,
+    )
 
 
 def _check_place(place: Path, slot: str, target: str) -> None:
@@ -156,170 +182,44 @@ def _check_place(place: Path, slot: str, target: str) -> None:
         return
     if found != (slot, target):
         raise ConflictError(
-            f"{place} is the place of another target",
+            f"{shown(place)} is the place of another target",
             code="target.other",
             expected=f"{target} of {slot}",
             found=f"{found[1]} of {found[0]}",
         )
 
 
-class _Run:
-    """One run over one target; `result` grows with each step."""
-
-    def __init__(self, session: Session, request: Request, result: Result, place: Path, waive: bool) -> None:
-        self.session = session
-        self.request = request
-        self.result = result
-        self.place = place
-        self.waive = waive
-        self.threshold = 0
-
-    def decide(self, command: Any) -> Outcome:
-        outcome = self.session.run(command, request=self.request)
-        self.request.key, self.request.expect = "", None  # they speak of the first command only
-        self.result.outcomes.append(outcome)
-        return outcome
-
-    def _at(self) -> dict[str, str]:
-        return {"activation": self.result.activation, "slot": self.result.slot, "target": self.result.target}
-
-    def plan(self) -> bool:
-        """Record the plan; False if it was refused."""
-        found = folder.read_active(self.place) if self.place.is_dir() else None
-        outcome = self.decide(
-            activations.Plan(
-                activation=ids.short_id("a-"),
-                slot=self.result.slot,
-                target=self.result.target,
-                location=str(self.place),
-                driver=DRIVER,
-                found=found or "",
-                waive_rollback=self.waive,
-            )
+def _found(place: Path, known: Target | None) -> str:
+    """The pack the link names, "" if none. For a rollback it does not matter what stands there (rule 2)."""
+    if known is not None and known.rollback:
+        return known.active
+    link = (folder.read_active(place) if place.is_dir() else None) or ""
+    if known is not None and link != known.active:
+        raise WrongError(
+            f"the link of target {known.target} names {link or 'nothing'}, the record says {known.active or 'nothing'}",
+            code="target.drift",
+            hint="find out who changed it; put it back as the record says, or: muniment rollback SLOT",
+            expected=known.active or "no link",
+            found=link or "no link",
         )
-        planned = outcome.event("activation.planned/1")
-        if planned is None:
-            return False
-        self.result.pack, self.result.activation = planned["pack"], planned["activation"]
-        self.result.replaced = planned["replaced"]
-        if not self.request.dry_run:
-            self.result.state = "PLANNED"
-        return True
+    return link
 
-    def drive(self, state: str) -> None:
-        """Go on from a recorded state to the end, or to the first step that fails or is refused."""
-        steps: dict[str, Callable[[], str]] = {
-            "PLANNED": self._fetch,
-            "FETCHED": self._verify,
-            "VERIFIED": self._stage,
-            "STAGED": self._switch,
-            "SWITCHED": self._confirm,
-        }
-        while state in steps:
-            state = steps[state]()
-            if state:
-                self.result.state = state
 
-    def _step(self, command: Any, state: str) -> str:
-        return "" if self.decide(command).refusal is not None else state
-
-    def _fetch(self) -> str:
-        try:
-            manifest = packing.manifest_of(self.session, self.result.pack)
-            folder.fetch(self.place, manifest, self.session.evidence, self.result.activation)
-        except (WrongError, NotFoundError) as error:
-            folder.abandon(self.place, self.result.activation)
-            return self._step(
-                activations.Fail(**self._at(), step="fetch_failed", reason=error.message[:2000]),
-                "FETCH_FAILED",
+def _recorded(session: Session, result: Result, field: str, value: str) -> Result:
+    """Fill a result from the records of an activation (or of the last one of a rollback), as they stand."""
+    query = (Item(tuple(sorted(_ENDS)), (f"slot:{result.slot}", f"target:{result.target}")),)
+    for fact in session.facts(query):
+        data = fact.data
+        if fact.type == "activation.planned/1" and data[field] == value:
+            result.activation, result.pack, result.replaced = (
+                data["activation"],
+                data["pack"],
+                data["replaced"],
             )
-        return self._step(
-            activations.Step(**self._at(), step="fetched", detail={"files": len(manifest["files"])}),
-            "FETCHED",
-        )
-
-    def _verify(self) -> str:
-        keys = packing.public_keys(self.session)
-        try:
-            checks = folder.verify(
-                self.place, self.result.activation, self.result.pack, keys=keys, threshold=self.threshold
-            )
-        except NotFoundError:
-            # fetched, recorded, and gone since (a crash before the folder was durable): fetch again, verify that
-            manifest = packing.manifest_of(self.session, self.result.pack)
-            folder.fetch(self.place, manifest, self.session.evidence, self.result.activation)
-            checks = folder.verify(
-                self.place, self.result.activation, self.result.pack, keys=keys, threshold=self.threshold
-            )
-        self.result.checks = packing.as_data(checks)
-        command = activations.Verified(**self._at(), checks=self.result.checks)
-        if self._step(command, "VERIFIED") == "":
-            return ""
-        if any(check.verdict == "fail" for check in checks):
-            folder.abandon(self.place, self.result.activation)
-            return "VERIFY_FAILED"
-        return "VERIFIED"
-
-    def _stage(self) -> str:
-        try:
-            folder.stage(self.place, self.result.activation, self.result.pack)
-        except (WrongError, NotFoundError) as error:
-            folder.abandon(self.place, self.result.activation)
-            return self._step(
-                activations.Fail(**self._at(), step="stage_failed", reason=error.message[:2000]),
-                "STAGE_FAILED",
-            )
-        return self._step(activations.Step(**self._at(), step="staged", detail={}), "STAGED")
-
-    def _switch(self) -> str:
-        command = activations.Switch(**self._at(), waive_rollback=self.waive)
-        if self._step(command, "SWITCHED") == "":
-            return ""
-        self.result.state = "SWITCHED"
-        folder.switch(self.place, self.result.pack)
-        return "SWITCHED"
-
-    def _confirm(self) -> str:
-        link = folder.read_active(self.place) or ""
-        return self._step(activations.Confirm(**self._at(), link=link), "CONFIRMED")
-
-    # -- recovery --------------------------------------------------------------------------------------------------
-
-    def resume(self, target: Target, current: Activation, slot: Slot | None) -> None:
-        """Go on with what another run left; leaves `result.state` empty if it was abandoned and a new plan is due."""
-        self.result.activation, self.result.pack = current.activation, current.pack
-        self.result.replaced, self.result.resumed = current.replaced, current.state
-        self.threshold = policy_of(slot_of(self.session, self.result.slot)[0]).verification.pack_signatures
-        if current.state == "SWITCHED":
-            self._roll_forward(current)
-            return
-        wanted = target.rollback_pack if target.rollback else (slot.desired if slot is not None else "")
-        if wanted != current.pack:
-            folder.abandon(self.place, current.activation)
-            self.decide(
-                activations.Fail(
-                    **self._at(), step="abandoned", reason=f"the slot wants {wanted or 'nothing'} now"
-                )
-            )
-            self.result.activation = self.result.pack = self.result.replaced = ""
-            return
-        folder.adopt(self.place, self.result.target, self.result.slot)
-        self.drive(current.state)
-        if self.result.state == "" and self.result.refused is not None:
-            self.result.state = current.state
-
-    def _roll_forward(self, current: Activation) -> None:
-        try:
-            folder.switch(self.place, current.pack)
-        except (NotFoundError, WrongError):
-            link = folder.read_active(self.place) or ""
-            if link != current.replaced:
-                raise
-            self.result.state = (
-                self._step(activations.Revert(**self._at(), link=link), "REVERTED") or "SWITCHED"
-            )
-            return
-        self.drive("SWITCHED")
+        if result.activation and data["activation"] == result.activation:
+            result.state = _ENDS[fact.type]
+            result.checks = data.get("checks", result.checks)
+    return result
 
 
 def rollback(
@@ -348,18 +248,43 @@ def rollback(
     _, state = slot_of(session, slot)
     targets = state.targets if state is not None else {}
     names = [named(targets, target)] if target else [n for n, t in targets.items() if t.active] or ["none"]
+    given = {"slot": slot, "to": to, "trigger": trigger} | ({"target": names[0]} if target else {})
+    if (told := session.recorded(options, "rollback", **given)) is not None and told.events:
+        first = told.events[0].data["target"]
+        names = [first, *(n for n in names if n != first)]
     answers: list[tuple[Outcome, Result | None]] = []
-    for name in names:
-        command = rollbacks.Request(ids.short_id("rb-"), slot, name, to, trigger)
-        outcome = session.run(command, options)
+    for number, each in enumerate(names):
+        mine = options if number == 0 else _of_target(options, each)
+        command = rollbacks.Request(ids.short_id("rb-"), slot, each, to, trigger)
+        outcome = session.run(command, mine)
+        chosen = outcome.event("rollback.pack_selected/1")
         done = None
-        if outcome.refusal is None and not options.dry_run and outcome.event("rollback.pack_selected/1"):
-            again = Options(reason=options.reason, sign=options.sign)
-            done = activate(session, again, slot, targets[name].location, name=name)
-            while done.exit_code == WrongError.exit_code and _selected_again(done):
-                done = activate(session, again, slot, targets[name].location, name=name)
+        if outcome.refusal is None and not options.dry_run and chosen is not None:
+            done = _carry_out(session, options, targets[each], slot, outcome, chosen["rollback"])
         answers.append((outcome, done))
     return answers
+
+
+def _of_target(options: Options, target: str) -> Options:
+    """One key stands for one record: a slot's other targets get keys of their own, made of it. `expect` is the first's."""
+    key = f"{options.key}/{target}" if options.key else ""
+    return Options(reason=options.reason, key=key, dry_run=options.dry_run, sign=options.sign)
+
+
+def _carry_out(
+    session: Session, options: Options, target: Target, slot: str, outcome: Outcome, rollback_id: str
+) -> Result:
+    """Activate what was selected, and what the failure of that selects, until one is confirmed or none is left."""
+    if outcome.repeated:
+        state = slot_of(session, slot)[1]
+        if state is None or state.targets[target.target].rollback != rollback_id:
+            result = Result(slot=slot, target=target.target, location=target.location, outcomes=[outcome])
+            return _recorded(session, result, "rollback", rollback_id)
+    again = Options(reason=options.reason, sign=options.sign)
+    while True:
+        done = activate(session, again, slot, target.location, name=target.target)
+        if done.exit_code != WrongError.exit_code or not _selected_again(done):
+            return done
 
 
 def _selected_again(result: Result) -> bool:
@@ -368,6 +293,11 @@ def _selected_again(result: Result) -> bool:
 
 
 def named(targets: dict[str, Target], target: str) -> str:
+    """The name of a target given by its name or its folder.
+
+    Raises:
+        NotFoundError: the slot has no such target.
+    """
     if target in targets:
         return target
     location = str(Path(target).absolute())

@@ -12,37 +12,35 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import msgspec
 from muniment.app import gate_report, ids, intake
 from muniment.app.handlers import Outcome
-from muniment.app.runner import StageInterrupted, StageRun, run_stage
-from muniment.app.session import Options, Session
+from muniment.app.runner import StageInterrupted, run_stage
+from muniment.app.session import WORK, Options, Session
 from muniment.app.stage_facts import environment
+from muniment.app.stage_record import Stage, check_command, could_not_run, earlier, finish
+from muniment.app.tree import Tree
 from muniment.domain import build as builds
 from muniment.domain import build_state
-from muniment.domain.canonical import digest, encode
+from muniment.domain.canonical import digest
 from muniment.domain.commands import FOLD
 from muniment.domain.decision import Fact
-from muniment.domain.errors import NotFoundError, UnavailableError, UsageError, WrongError
+from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError, UsageError, WrongError
 from muniment.domain.query import Item
 from muniment.domain.reference import check_name
-from muniment.domain.states import Build
+from muniment.domain.states import Attempt, Build
 from muniment.domain.world import World, fold
+from muniment.store.files import faults, hash_copy, shown
 
-OUTPUTS_TYPE = "application/vnd.muniment.outputs-manifest+json"
-NAMED_OUTPUTS = 50  # outputs named in the record itself; all of them stand in the outputs manifest
+__all__ = [
+    "Stage", "expand", "expand_path", "gate", "intake_manifest", "materialized", "named_manifest", "only_open", "outputs_of",
+    "stage", "start", "state_of",
+]  # fmt: skip
+
+VERDICTS = ("PASS", "FAIL", "ERROR")
 _placeholder = re.compile(r"\{(input|output|out\.[a-z0-9._-]+)\}")
-
-
-class Stage(NamedTuple):
-    """What became of `build stage`: the two outcomes, the run, and where its outputs lie (None if refused)."""
-
-    started: Outcome
-    finished: Outcome | None
-    run: StageRun | None
-    outputs: Path | None
 
 
 def start(
@@ -56,6 +54,11 @@ def start(
     pins: Mapping[str, str] | None = None,
 ) -> tuple[Outcome, str]:
     """Request a build and freeze its inputs; return the outcome and the build id."""
+    given: dict[str, Any] = {"product": product, "intake": intake_id} | (
+        {"build": build_id} if build_id else {}
+    )
+    if (known := session.recorded(options, "build.start", **given)) is not None:
+        return known, str((known.event("build.requested/1") or given).get("build", ""))
     name = check_name(build_id, "a build") if build_id else ids.short_id("b-")
     command = builds.Start(
         build=name,
@@ -120,41 +123,47 @@ def stage(
 ) -> Stage:
     """Run one attempt of a stage and record how it began and how it ended.
 
-    A dry run decides whether it may start and runs nothing.
+    A dry run decides whether it may start and runs nothing; so does a repeated idempotency key, which gives what was recorded.
 
     Raises:
-        UsageError: no command, an unknown placeholder. WrongError: the stored input is damaged.
-        UnavailableError: the store cannot be written; what ran is then an unfinished attempt.
+        UsageError: no command, an unknown placeholder, a limit that is not positive. WrongError: the stored input is
+            damaged; the attempt is recorded as ERROR first.
+        UnavailableError: the store cannot be written; what ran is then an unfinished attempt. Also for a repeated key whose
+            attempt has no recorded end.
         StageInterrupted: the run was interrupted; its end is recorded as ERROR first.
     """
-    if not argv:
-        raise UsageError(
-            "no command to run", code="build.no_command", hint="muniment build stage NAME -- COMMAND"
-        )
-    declared = dict(env or {})
+    check_command(argv, env or {}, timeout_s)
+    words, declared = list(argv), dict(env or {})
+    known = session.recorded(
+        options, "build.stage.start", build=build_id, stage=check_name(name, "a stage"), argv=words
+    )
+    if known is not None:
+        return earlier(session, known, declared)
     state = state_of(session, build_id)
-    attempt = ids.short_id("at-")
     facts = environment(declared)
     begin = builds.StartStage(
         build=build_id,
-        stage=check_name(name, "a stage"),
-        attempt=attempt,
-        argv=list(argv),
+        stage=name,
+        attempt=ids.short_id("at-"),
+        argv=words,
         environment={**facts._asdict(), "declared": list(facts.declared)},
     )
-    expand(session, state, argv, "", "")
+    expand(session, state, words, "", "")
+    with faults("look at", "the current folder", "stage"):
+        here = cwd or Path.cwd()
     started = session.run(begin, options)
-    if started.refusal is not None or options.dry_run or started.repeated:
+    if started.refusal is not None or options.dry_run:
         return Stage(started, None, None, None)
-    place = session.work(build_id, attempt)
-    output = place / "output"
-    output.mkdir()
+    if started.repeated:  # another process used the key first, a moment ago
+        return earlier(session, started, declared)
     rest = Options(reason=options.reason, sign=options.sign)
     try:
+        place = session.work(build_id, begin.attempt)
+        output = session.work(build_id, begin.attempt, "output")
         with materialized(session, state.intake, place) as given:
             run = run_stage(
-                expand(session, state, argv, str(given), str(output)),
-                cwd=cwd or Path.cwd(),
+                expand(session, state, words, str(given), str(output)),
+                cwd=here,
                 env=declared,
                 timeout_s=timeout_s,
                 log_dir=place / "logs",
@@ -162,46 +171,13 @@ def stage(
                 tee=tee,
             )
     except StageInterrupted as interrupted:
-        _finish(session, rest, begin, interrupted.run, output)
+        finish(session, rest, begin, interrupted.run, output)
         raise
-    finished = _finish(session, rest, begin, run, output)
+    except MunimentError as error:
+        could_not_run(session, rest, begin, error)
+        raise
+    finished = finish(session, rest, begin, run, output)
     return Stage(started, finished, run, output)
-
-
-def _finish(
-    session: Session, options: Options, begin: builds.StartStage, run: StageRun, output: Path
-) -> Outcome:
-    """Store logs and outputs as evidence, then record the end that names them."""
-    evidence = []
-    for role, log in (("stage-stdout", run.stdout), ("stage-stderr", run.stderr)):
-        if log.path.exists():
-            evidence.append(session.evidence.put(log.path).as_evidence(role, "text/plain"))
-    outputs: list[dict[str, Any]] = []
-    if any(output.iterdir()):
-        kept = intake.collect(output, session.evidence)
-        files = kept.manifest["files"]
-        manifest = session.evidence.put(encode({"files": files, "excluded": []}))
-        evidence.append(manifest.as_evidence("outputs-manifest", OUTPUTS_TYPE))
-        outputs = [
-            {"path": f["path"][:500], "sha256": f["sha256"], "bytes": f["bytes"]}
-            for f in files[:NAMED_OUTPUTS]
-        ]
-    command = builds.FinishStage(
-        build=begin.build,
-        stage=begin.stage,
-        attempt=begin.attempt,
-        status=run.status,
-        exit_code=run.exit_code,
-        reason=run.reason[:2000],
-        wall_us=run.wall_us,
-        user_us=run.user_us,
-        system_us=run.sys_us,
-        max_rss_kib=run.max_rss_kib,
-        tool=run.tool._asdict() if run.tool is not None else {},
-        outputs=outputs,
-        evidence=evidence,
-    )
-    return session.run(command, options)
 
 
 @contextmanager
@@ -266,20 +242,48 @@ def expand(session: Session, state: Build, argv: Sequence[str], given: str, outp
 
 
 def outputs_of(session: Session, state: Build, stage_name: str) -> Path:
-    """Where the outputs of the last attempt of a stage lie on this host.
+    """Where the outputs of the last attempt of a stage lie on this host, as they were recorded.
 
     Raises:
-        UsageError: the stage has not ended, or ran elsewhere.
+        UsageError: the stage has not ended, could not decide, or ran elsewhere. WrongError: they were changed since.
     """
     attempts = state.stages.get(stage_name, [])
-    place = session.folder / "work" / state.build / attempts[-1].attempt / "output" if attempts else None
-    if place is None or not place.is_dir():
+    last = attempts[-1] if attempts else None
+    place = session.folder / WORK / state.build / last.attempt / "output" if last is not None else None
+    # a file's presence proves nothing: only the end of its attempt does (proof-and-policy.md, 2)
+    if last is None or place is None or last.status not in ("PASS", "FAIL") or not place.is_dir():
         raise UsageError(
             f"stage {stage_name} of build {state.build} has no outputs on this host",
             code="build.no_outputs",
             hint=f"muniment build stage {stage_name} --build {state.build} -- COMMAND",
+            found=f"attempt {last.attempt}: {last.status or 'running'}" if last is not None else "never run",
         )
+    _check_outputs(session, state, last, place)
     return place
+
+
+def _check_outputs(session: Session, state: Build, last: Attempt, place: Path) -> None:
+    """What lies there is what the attempt left: what was changed since was made by no stage."""
+    query = (Item(("build.stage_finished/1",), (f"build:{state.build}",)),)
+    fact = next(fact for fact in session.facts(query, reverse=True) if fact.data["attempt"] == last.attempt)
+    named = any(item["role"] == "outputs-manifest" for item in fact.evidence)
+    listed = named_manifest(session, fact, "outputs-manifest")["files"] if named else []
+    wanted = {item["path"]: (item["sha256"], item["bytes"]) for item in listed}
+    with Tree(place, area="stage") as tree:
+        found = {}
+        for node in tree.files():
+            with tree.open(node) as stream:
+                blob = hash_copy(stream, None, "", node.size, None, None, place / node.path)
+            found[node.path] = (blob.sha256, blob.bytes)
+    if found != wanted:
+        differs = sorted(path for path in {*found, *wanted} if found.get(path) != wanted.get(path))
+        raise WrongError(
+            f"outputs of attempt {last.attempt} were changed after it ended: {shown(differs[0])}",
+            code="build.outputs_changed",
+            hint="run the stage in a new build, or restore the file from evidence",
+            expected=str(wanted.get(differs[0], "absent")),
+            found=str(found.get(differs[0], "absent")),
+        )
 
 
 def expand_path(session: Session, state: Build, text: str) -> Path:
@@ -309,24 +313,54 @@ def gate(
             code="gate.source",
             hint="--from REPORT, or --verdict V --reason …",
         )
-    if verdict and not options.reason:
-        raise UsageError("a stated verdict needs a reason", code="gate.reason", hint="--reason TEXT")
+    if verdict and (verdict not in VERDICTS or not options.reason.strip()):
+        raise UsageError(
+            "a stated verdict is one of three, with a reason",
+            code="gate.verdict" if verdict not in VERDICTS else "gate.reason",
+            expected=" ".join(VERDICTS),
+            found=verdict[:80],
+            hint="--reason TEXT",
+        )
+    state = state_of(session, build_id)
     evidence: list[dict[str, Any]] = []
     facts: dict[str, Any] = {"format": "stated", "verdict": verdict, "reason": options.reason}
     if report:
-        path = expand_path(session, state_of(session, build_id), report)
-        found = gate_report.read_report(path)
-        facts = {**found._asdict(), "cases_failed": list(found.cases_failed), "source": path.name}
+        path = expand_path(session, state, report)
+        found, evidence = _judged(session, path)
+        facts = {**found._asdict(), "cases_failed": list(found.cases_failed), "source": shown(path.name)}
         verdict = found.verdict
-        if path.is_file():
-            blob = session.evidence.put(path)
-            media = "application/xml" if found.format == "junit" else "application/octet-stream"
-            evidence.append(blob.as_evidence("gate-report", media))
     command = builds.DecideGate(
-        build=check_name(build_id, "a build"),
+        build=build_id,
         gate=check_name(name, "a gate"),
         verdict=verdict,
         report=facts,
         evidence=evidence,
     )
     return session.run(command, options), facts
+
+
+def _judged(session: Session, path: Path) -> tuple[gate_report.GateReport, list[dict[str, Any]]]:
+    """Keep the report, then judge the bytes that were kept: what was judged and what is shown later are one.
+
+    A report that cannot be kept because it cannot be read is an ERROR verdict; a store that cannot keep it is a fault.
+    """
+    found = gate_report.read_report(path)
+    if found.format == "unknown" and found.verdict == "ERROR" and not path.is_file():
+        return found, []
+    try:
+        blob = session.evidence.put(path, limit=gate_report.MAX_REPORT)
+    except UsageError as error:  # too long, a symlink, no regular file
+        return _unread(error), []
+    except UnavailableError as error:
+        if error.code not in ("evidence.permission", "evidence.vanished", "evidence.changed"):
+            raise
+        return _unread(error), []
+    found = gate_report.judge(session.evidence.read(blob.blake3, limit=gate_report.MAX_REPORT))
+    media = {"junit": "application/xml", "json": "application/json"}.get(
+        found.format, "application/octet-stream"
+    )
+    return found, [blob.as_evidence("gate-report", media)]
+
+
+def _unread(error: MunimentError) -> gate_report.GateReport:
+    return gate_report.GateReport("unknown", "ERROR", 0, 0, 0, 0, (), error.message[:500])

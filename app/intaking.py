@@ -8,11 +8,14 @@ from muniment.app import clock, ids, intake
 from muniment.app.handlers import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain.canonical import encode
+from muniment.domain.errors import UsageError
 from muniment.domain.instant import from_micros
 from muniment.domain.intake import Add
 from muniment.domain.reference import check_name
+from muniment.store.files import shown
 
 MANIFEST_TYPE = "application/vnd.muniment.intake-manifest+json"
+MAX_LINE = 1024
 
 
 def add(
@@ -33,10 +36,18 @@ def add(
         authority: who may speak for it; by default the actor.
         tool: `NAME@VERSION STEP` of a transformation that was applied before, "" if none.
 
+    A repeated idempotency key collects again and gives the recorded outcome if the content is the same.
+
     Raises:
         UsageError, UnavailableError, WrongError: see `app.intake.collect`; nothing was recorded.
+        ConflictError: the idempotency key stands for another intake.
     """
-    name = check_name(intake_id, "an intake") if intake_id else ids.short_id("in-")
+    given = {"intake": check_name(intake_id, "an intake")} if intake_id else {}
+    known = session.recorded(options, "intake.add", **given)
+    earlier = known.event("intake.recorded/1") if known is not None else None
+    name = str(earlier["intake"]) if earlier is not None else intake_id or ids.short_id("in-")
+    for text in (origin, authority, tool):
+        _check_line(text)
     fetched_at = from_micros(clock.now())
     collected = intake.collect(
         source if source == "-" else Path(source),
@@ -52,10 +63,24 @@ def add(
         files=collected.files,
         bytes=collected.bytes,
         excluded=len(collected.manifest["excluded"]),
-        origin=origin or ("stdin" if source == "-" else source),
+        origin=origin or ("stdin" if source == "-" else shown(source)),
         authority=authority or request.actor.id,
         fetched_at=fetched_at,
         transformations=[{"tool": tool}] if tool else [],
         evidence=[blob.as_evidence("intake-manifest", MANIFEST_TYPE)],
     )
     return session.run(command, request=request), collected, name
+
+
+def _check_line(text: str) -> None:
+    """What a person says about an intake is text of one line; found out before a long intake, not after it."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        size = -1
+    if not 0 <= size <= MAX_LINE or not text.isprintable():
+        raise UsageError(
+            f"not one line of text: {shown(text)}",
+            code="intake.text",
+            expected=f"at most {MAX_LINE} bytes without control characters",
+        )

@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 import msgspec
 from muniment.app import building, ids, keys, pack_files
 from muniment.app.handlers import Outcome
-from muniment.app.pack_check import Check, id_bytes
+from muniment.app.pack_check import Check, attack_of, id_bytes
 from muniment.app.pack_manifest import pack_id, parse_manifest
 from muniment.app.runner import run_stage
 from muniment.app.session import Options, Session
+from muniment.app.stage_record import check_command
 from muniment.domain import admin
 from muniment.domain import build as builds
 from muniment.domain import pack as packs
@@ -26,8 +27,10 @@ from muniment.domain.query import Item
 from muniment.domain.reference import check_pack
 from muniment.domain.states import Key
 from muniment.domain.world import World, fold
+from muniment.store.files import faults
 
 NO_CONFIG = digest({})
+_ATTACKS = {"missing": "truncated", "size": "truncated", "unreadable": ""}
 PACK_TYPE = "application/vnd.muniment.runtime-pack-manifest+json"
 
 
@@ -120,9 +123,14 @@ def reproduce(
     build_id: str,
     folder: str = "",
     argv: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
     tee: BinaryIO | None = None,
 ) -> tuple[Outcome, str]:
     """Compare a second compile: a folder, or a command that is run again on the same input.
+
+    A repeated idempotency key runs nothing and gives the recorded outcome. A dry run runs nothing either, and decides as if
+    the second pack were equal. A second tree that differs is kept for the comparison.
 
     Raises:
         UsageError: neither or both. UnavailableError: the command did not end well, so nothing can be compared.
@@ -131,18 +139,23 @@ def reproduce(
         raise UsageError(
             "give either a folder or a command", code="build.second", hint="--from DIR, or -- COMMAND"
         )
+    if argv:
+        check_command(argv, env or {}, timeout_s)
+    if (known := session.recorded(options, "build.reproduce", build=build_id)) is not None:
+        return known, str((known.event("build.reproduced/1") or {}).get("second", ""))
     state = building.state_of(session, build_id)
-    if not state.pack:
-        return session.run(builds.Reproduce(build_id, ""), options), ""
+    if not state.pack or (argv and options.dry_run):
+        return session.run(builds.Reproduce(build_id, state.pack), options), state.pack
     first = manifest_of(session, state.pack)
     if folder:
         return _compare(session, options, build_id, building.expand_path(session, state, folder), first)
-    place = session.work(build_id, ids.short_id("re-"))
-    output = place / "output"
-    output.mkdir()
+    attempt = ids.short_id("re-")
+    place, output = session.work(build_id, attempt), session.work(build_id, attempt, "output")
+    with faults("look at", "the current folder", "stage"):
+        here = Path.cwd()
     with building.materialized(session, state.intake, place) as given:
         words = building.expand(session, state, argv, str(given), str(output))
-        run = run_stage(words, cwd=Path.cwd(), env={}, timeout_s=None, log_dir=place / "logs", tee=tee)
+        run = run_stage(words, cwd=here, env=env or {}, timeout_s=timeout_s, log_dir=place / "logs", tee=tee)
     if run.status != "PASS":
         raise UnavailableError(
             f"the second compile ended as {run.status}: {run.reason or run.exit_code}",
@@ -150,7 +163,8 @@ def reproduce(
             hint=f"see {run.stderr.path}",
         )
     answer = _compare(session, options, build_id, output, first)
-    shutil.rmtree(output, ignore_errors=True)
+    if answer[1] == state.pack:
+        shutil.rmtree(output, ignore_errors=True)
     return answer
 
 
@@ -194,6 +208,8 @@ def signers(session: Session, manifest: Mapping[str, Any]) -> list[str]:
 
 def register(session: Session, options: Options, pack: str) -> tuple[Outcome, dict[str, Any]]:
     """Register a compiled pack: the store assigns its order, and admits it when the guards hold."""
+    if (known := session.recorded(options, "pack.register", pack=pack)) is not None:
+        return known, manifest_of(session, pack)
     fact = compiled(session, pack)
     manifest = manifest_of(session, pack)
     command = packs.Register(
@@ -213,34 +229,22 @@ def register(session: Session, options: Options, pack: str) -> tuple[Outcome, di
 
 
 def stored_checks(session: Session, pack: str) -> list[Check]:
-    """Every byte of a stored pack, hashed again; every check evaluated."""
+    """Every byte of a stored pack, hashed again; every check evaluated. A failure without an attack: nobody could look."""
     try:
         manifest = manifest_of(session, pack)
     except (WrongError, InvalidError) as error:
-        return [
-            Check(
-                "manifest.valid",
-                "fail",
-                "the manifest this pack id names",
-                error.message,
-                attack="arbitrary_software",
-            )
-        ]
+        expected = "the manifest this pack id names"
+        return [Check("manifest.valid", "fail", expected, error.message, attack="arbitrary_software")]
     except UnavailableError as error:
         return [Check("manifest.valid", "fail", "a manifest that can be read", error.message)]
     checks = [Check("manifest.id", "pass", pack, pack)]
     for item in manifest["files"]:
         problem = session.evidence.check(item["blake3"], item["sha256"], item["bytes"])
-        attack = (
-            ""
-            if problem is None
-            else {"missing": "truncated", "size": "truncated"}.get(problem.code, "arbitrary_software")
-        )
-        checks.append(
-            Check("file", "pass", item["sha256"], item["sha256"], item["path"])
-            if problem is None
-            else Check("file", "fail", problem.expected, problem.found, item["path"], attack)
-        )
+        if problem is None:
+            checks.append(Check("file", "pass", item["sha256"], item["sha256"], item["path"]))
+        else:
+            attack = _ATTACKS.get(problem.code, "arbitrary_software")
+            checks.append(Check("file", "fail", problem.expected, problem.found, item["path"], attack))
     return checks
 
 
@@ -267,10 +271,26 @@ def as_data(checks: Sequence[Check], *, limit: int = 100) -> list[dict[str, Any]
 
 
 def verify(session: Session, options: Options, pack: str) -> tuple[Outcome, list[Check]]:
-    """Verify the stored bytes of a pack and record the verdict (R2)."""
+    """Verify the stored bytes of a pack and record the verdict (R2).
+
+    Raises:
+        UnavailableError: nothing is wrong with what could be read, and something could not be read; nothing is recorded, since
+            FAIL says that somebody looked.
+    """
     compiled(session, pack)
+    if (known := session.recorded(options, "pack.verify", pack=pack)) is not None:
+        made = (known.event("pack.reverified/1") or {}).get("checks", [])
+        return known, [msgspec.convert(tuple(row[f] for f in Check._fields), Check) for row in made]
     checks = stored_checks(session, pack)
     failed = [check for check in checks if check.verdict == "fail"]
+    if failed and not attack_of(checks):
+        raise UnavailableError(
+            f"pack {pack} cannot be read: {failed[0].observed}",
+            code="pack.unreadable",
+            hint="check owner and mode of the evidence folder and its disk",
+            expected=failed[0].expected,
+            found=f"{len(failed)} of {len(checks)} checks could not look",
+        )
     command = packs.RecordVerification(pack, "FAIL" if failed else "PASS", packs.STORE_SITE, as_data(checks))
     return session.run(command, options), checks
 

@@ -1,7 +1,7 @@
 """A session: one store opened for one command, with everything a use case needs.
 
 A read session opens the log read-only and appends nothing (architecture.md, idea 5). A write session judges the clock before
-its first append (settled.md, 1) and keeps the reading after it.
+each append (settled.md, 1) and keeps the reading after it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 from muniment.app import clock, home, ids
 from muniment.app.actor import os_actor
+from muniment.app.home import make_private
+from muniment.domain.canonical import encode
 from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact
-from muniment.domain.errors import NotFoundError, UnavailableError
+from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError
 from muniment.domain.query import Item, Query
 from muniment.store.api import Log
 from muniment.store.evidence import EvidenceStore
+from muniment.store.files import faults
 from muniment.store.open import folder_of, open_log
 
 if TYPE_CHECKING:
@@ -66,7 +70,6 @@ class Session:
         self.progress = progress
         self.evidence = EvidenceStore(self.folder / EVIDENCE, self.folder / STAGING, read_only=not write)
         self._handler: Handler | None = None
-        self._clock_judged = False
 
     def __enter__(self) -> Self:
         """The open session."""
@@ -168,20 +171,54 @@ class Session:
             ConflictError, InvalidError, UnavailableError: see `Handler.execute`.
         """
         request = request or self.request(options or Options())
-        if not request.dry_run:
-            self._judge_clock()
+        if request.dry_run:
+            return self.handler.execute(command, request)
+        cache = self._clock()
+        self._judge_clock(cache)
         outcome = self.handler.execute(command, request)
-        if not request.dry_run:
-            self._keep_clock()
+        cache.mark()
         return outcome
 
-    def _cache(self) -> clock.ClockCache | None:
-        store_id = self.log.store_id
-        return clock.ClockCache(home.writer_file(store_id)) if store_id else None
+    def recorded(self, options: Options, name: str, **given: Any) -> Outcome | None:
+        """What the idempotency key of the request stands for already, None if it is new (settled.md, 9).
 
-    def _judge_clock(self) -> None:
-        if self._clock_judged or (cache := self._cache()) is None:
-            return
+        For services that do something before or after they decide: what was done once under a key is not done again.
+
+        Args:
+            name: the command's name, as `pack.verify`; `activation.` stands for each that begins so.
+            given: arguments as this caller gave them; those it leaves to the service are not compared.
+
+        Raises:
+            ConflictError: the key was used by another command, or with other arguments.
+        """
+        from muniment.app.handlers import key_item
+        from muniment.domain import commands
+
+        if not options.key:
+            return None
+        found = next(iter(self.log.read((key_item(options.key),), limit=1)), None)
+        if found is None:
+            return None
+        command = msgspec.json.decode(found[1])["command"]
+        ours = command["name"] == name or (name.endswith(".") and command["name"].startswith(name))
+        if not ours or any(command["args"].get(key, value) != value for key, value in given.items()):
+            raise ConflictError(
+                f"idempotency key {options.key!r} was used by record {found[0]} for {command['name']} with other arguments",
+                code="decision.key_reused",
+                expected=f"{command['name']} {encode(command['args']).decode()}"[:300],
+                found=f"{name} {encode(given).decode()}"[:300],
+                hint="use a new key for a new command",
+            )
+        again: Any = msgspec.convert(
+            {"type": command["name"], **command["args"]}, commands.COMMANDS[command["name"]]
+        )
+        return self.handler.execute(again, self.request(options))
+
+    def _clock(self) -> clock.ClockCache:
+        return clock.ClockCache(home.writer_file(self.store_id))
+
+    def _judge_clock(self, cache: clock.ClockCache) -> None:
+        """Before every append, not once a session: a stage may run for hours, and the clock jump meanwhile."""
         verdict = cache.check()
         if verdict.kind == "jump_refused":
             raise UnavailableError(
@@ -191,31 +228,42 @@ class Session:
                 expected="at most 3600 s beyond the time since boot",
                 found=f"{verdict.by_s} s",
             )
-        self._clock_judged = True
         if verdict.kind == "jump_observed":
             self.handler.record_fact(
                 "clock.jump_observed/1", {"seconds": verdict.by_s}, self.request(Options())
             )
-
-    def _keep_clock(self) -> None:
-        if (cache := self._cache()) is not None:
-            cache.mark()
+            cache.mark()  # seen and recorded: a command that fails now must not have it recorded again
 
     def accept_clock(self, options: Options) -> Outcome:
-        """Record that a person accepted a jump, then take this moment as good."""
+        """Record that a person accepted a jump, then take this moment as good.
+
+        Raises:
+            UnavailableError: recorded, but the writer's cache cannot be written, so the jump would be refused again.
+        """
         from muniment.domain.admin import AcceptClock
 
-        cache = self._cache()
-        verdict = cache.check() if cache is not None else None
-        outcome = self.handler.execute(AcceptClock(verdict.by_s if verdict else 0), self.request(options))
-        if cache is not None and not options.dry_run and outcome.exit_code == 0:
-            cache.accept()
+        if (known := self.recorded(options, "clock.accept")) is not None:
+            return known  # the jump it accepted is past; another one needs its own record
+        cache = self._clock()
+        outcome = self.handler.execute(AcceptClock(cache.check().by_s), self.request(options))
+        if not options.dry_run and outcome.refusal is None:
+            try:
+                cache.accept()
+            except OSError as error:
+                raise UnavailableError(
+                    str(error), code="clock.cache", hint="make the folder writable, then accept again"
+                ) from error
         return outcome
 
     def work(self, *parts: str) -> Path:
-        """A private working folder beside the evidence, made on use."""
+        """A new private working folder beside the evidence.
+
+        Raises:
+            UnavailableError: disk full, no permission, or a file stands there.
+        """
         path = self.folder.joinpath(WORK, *parts)
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with faults("create", path, "work"):
+            make_private(path)
         return path
 
 
