@@ -39,11 +39,33 @@ def encode_trusted(value: Any) -> bytes:
     """Encode a value whose profile has been checked already (a validated payload)."""
     try:
         data = _encoder.encode(value)
-        if _astral(data):
+        if not data.isascii() and _astral(data):  # isascii: 0.1 us, the search alone 5.6 us
             return _plain_encoder.encode(_sorted(msgspec.to_builtins(value)))
         return data
     except (UnicodeEncodeError, TypeError, OverflowError) as error:
         raise InvalidError(f"not canonical JSON: {error}", code="canonical.value") from error
+
+
+def _fits(value: Any) -> bool:
+    """Tell whether a container is in the profile, but not where it is not: half the time of the walk that names places."""
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return False
+        value = value.values()
+    for item in value:
+        kind = type(item)
+        if kind is str:
+            continue
+        if kind is int:
+            if not -MAX_INT <= item <= MAX_INT:
+                return False
+        elif kind is dict or kind is list or kind is tuple:
+            if not _fits(item):
+                return False
+        elif item is not None and kind is not bool:
+            return False
+    return True
 
 
 def check_profile(value: Any, path: str = "$", depth: int = 0) -> None:

@@ -1,7 +1,7 @@
 """The record around a payload: field order, the two halves a store joins, and reading a record back.
 
 Canonical order is alphabetical, so `recorded_at`, the one field that the store sets, falls between `occurred_at` and
-`signature`/`tags`. A draft is therefore two canonical objects cut at that place; no byte is encoded twice.
+`signature`/`tags`. A draft is therefore one canonical object cut at that place; no byte is encoded twice.
 """
 
 from __future__ import annotations
@@ -15,19 +15,9 @@ from muniment.domain.decision import Fact
 from muniment.domain.errors import InvalidError
 
 VERSION = 1
-BEFORE = (
-    "actor",
-    "basis",
-    "batch",
-    "causation",
-    "command",
-    "correlation",
-    "data",
-    "evidence",
-    "id",
-    "occurred_at",
+_FIELDS = frozenset(
+    "actor basis batch causation command correlation data evidence id occurred_at signature tags type v".split()
 )
-AFTER = ("signature", "tags", "type", "v")
 _SEAM = b',"recorded_at":"'
 
 
@@ -49,9 +39,14 @@ def halves(record: dict[str, Any]) -> Halves:
             f"no record has a field {min(unknown)}", code="record.field", found=", ".join(sorted(unknown))
         )
     check_profile(record)
-    before = encode_trusted({key: record[key] for key in BEFORE if key in record})
-    after = encode_trusted({key: record[key] for key in AFTER if key in record})
-    return Halves(before[:-1] + _SEAM, b'",' + after[1:])
+    if not _FIELDS.issuperset(record):
+        unknown = sorted(set(record) - _FIELDS)[0]
+        raise InvalidError(f"a record has no field {unknown!r}", code="record.envelope", found=unknown)
+    # Encoded once, with an empty instant. What follows it are strings alone, in which a quote is escaped: the last
+    # seam is the record's own, wherever else the text of one may stand.
+    whole = encode_trusted({**record, "recorded_at": ""})
+    seam = whole.rindex(_SEAM) + len(_SEAM)
+    return Halves(whole[:seam], whole[seam:])
 
 
 def signing_bytes(record: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""Payloads of store, policy, identity, clock, refusal, intake, build and pack. The table in `domain.records` binds them to types."""
+"""Payloads of store, policy, identity, clock, refusal, intake, build and pack. `domain.records` binds them to types."""
 
 from __future__ import annotations
 
