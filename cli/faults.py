@@ -1,0 +1,112 @@
+"""From an exception to an exit code and a message: what, where, expected, found, next (style.md)."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import Any
+
+import click
+from muniment.cli import exits, output
+from muniment.cli.settings import Settings
+from muniment.cli.text import visible
+from muniment.domain.errors import MunimentError
+
+
+def report(error: BaseException, settings: Settings | None) -> int:
+    """Say an error and return its exit code."""
+    if isinstance(error, MunimentError):
+        return _domain(error, settings)
+    if isinstance(error, click.ClickException):
+        return _usage(error, settings)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        _say(
+            settings,
+            exits.INTERRUPTED,
+            "interrupted",
+            "interrupted; what was not recorded did not happen",
+            "",
+            {},
+        )
+        return exits.INTERRUPTED
+    return _fault(error, settings)
+
+
+def _say(
+    settings: Settings | None, code: int, name: str, message: str, hint: str, context: dict[str, Any]
+) -> None:
+    def lines() -> list[str]:
+        size = max((len(key) for key in [*context, "code", "next"]), default=0) + 2
+        found = [f"{exits.word(code)}  {message}"]
+        found += [f"  {key:<{size}}{_plain(value)}" for key, value in context.items()]
+        found.append(f"  {'code':<{size}}{name}")
+        if hint:
+            found.append(f"  {'next':<{size}}{hint}")
+        return found
+
+    members = {
+        "code": name,
+        "message": message,
+        "hint": hint,
+        "context": {key: _json(value) for key, value in context.items()},
+        "exit": code,
+    }
+    output.error(settings, members, lines)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else str(value)
+
+
+def _json(value: Any) -> Any:
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
+
+
+def _domain(error: MunimentError, settings: Settings | None) -> int:
+    _say(settings, error.exit_code, error.code, error.message, error.hint, error.context)
+    _trace(error, settings)
+    return error.exit_code
+
+
+def _usage(error: click.ClickException, settings: Settings | None) -> int:
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path} --help" if context is not None else "muniment --help"
+    _say(settings, exits.USAGE, "usage", error.format_message(), hint, {})
+    return exits.USAGE
+
+
+def _fault(error: BaseException, settings: Settings | None) -> int:
+    from hashlib import sha256
+
+    frames = traceback.extract_tb(error.__traceback__)
+    place = "|".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.name}" for frame in frames)
+    # the same fault has the same id everywhere: paths, line numbers and data are left out of it
+    fault = "f-" + sha256(f"{type(error).__name__}|{place}".encode()).hexdigest()[:12]
+    where = f"{frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else "?"
+    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    _say(
+        settings,
+        exits.FAULT,
+        "fault",
+        f"this is a bug of muniment: {message}",
+        "run it again with -v and report the trace with the fault id",
+        {"fault": fault, "at": where},
+    )
+    _trace(error, settings)
+    return exits.FAULT
+
+
+def _trace(error: BaseException, settings: Settings | None) -> None:
+    if settings is not None and settings.verbose and not settings.json:
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            output.note(visible(line))
+
+
+def broken_pipe() -> int:
+    """The reader went away: no message, and no second error when the interpreter flushes at its end."""
+    import os
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+    return 141  # 128 + SIGPIPE, what a shell reports for a program that the pipe ended

@@ -1,0 +1,97 @@
+"""The program: parse, run one verb, print its result, exit with its code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from muniment import __version__
+from muniment.cli import exits
+from muniment.cli.framework import Lazy
+from muniment.cli.settings import Settings
+from muniment.cli.verbs import TABLE
+
+
+def _version(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: ARG001
+    if value and not context.resilient_parsing:
+        click.echo(f"muniment {__version__}")
+        context.exit()
+
+
+def _start(context: click.Context) -> None:
+    from muniment.cli.topics import FIRST_SCREEN
+
+    if context.invoked_subcommand is None:
+        click.echo(FIRST_SCREEN)
+        context.exit()
+
+
+root = Lazy(
+    "muniment",
+    TABLE,
+    ["muniment init", "muniment demo --store demo", "muniment channel show", "muniment help exit-codes"],
+    callback=click.pass_context(_start),
+    invoke_without_command=True,
+    help="Releases with evidence: every decision, refusal and switch is a record in one verifiable log.",
+)
+root.params.append(
+    click.Option(
+        ["--version"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_version,
+        help="Say the version and exit.",
+    )
+)
+
+
+def run(args: list[str] | None = None) -> int:
+    """Run one command line and return its exit code; nothing but an exit of the interpreter itself escapes."""
+    settings = Settings()
+    words = list(sys.argv[1:] if args is None else args)
+    try:
+        try:
+            found: Any = root.main(words, prog_name="muniment", standalone_mode=False, obj=settings)
+            code = found if isinstance(found, int) else _emit(settings, found)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except click.exceptions.Exit as leave:
+            code = leave.exit_code
+        except (Exception, KeyboardInterrupt) as error:
+            from muniment.cli import faults
+
+            _early_output(settings, words)
+            code = faults.report(error, settings)
+    except BrokenPipeError:
+        from muniment.cli import faults
+
+        code = faults.broken_pipe()
+    return code
+
+
+def _emit(settings: Settings, result: Any) -> int:
+    if result is None:
+        return exits.OK
+    from muniment.cli.output import emit
+
+    return emit(settings, result)
+
+
+def _early_output(settings: Settings, words: list[str]) -> None:
+    """A command line that does not parse has said `-o json` all the same."""
+    if "output" in settings.given:
+        return
+    for at, item in enumerate(words):
+        value = words[at + 1] if item in ("-o", "--output") and at + 1 < len(words) else ""
+        value = item[2:] if item.startswith("-o") and not value else value
+        value = item.removeprefix("--output=") if item.startswith("--output=") else value
+        if value in ("json", "jsonl"):
+            settings.output = value
+
+
+def main() -> None:
+    """Entry of the console script."""
+    sys.exit(run())

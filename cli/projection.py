@@ -1,0 +1,95 @@
+"""`projection`: the derived views, and whether they are what the records say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from muniment.cli.framework import Noun
+from muniment.cli.results import Rows
+from muniment.cli.settings import Settings
+
+if TYPE_CHECKING:
+    from muniment.app.projecting import Progress
+
+projection = Noun(
+    "projection",
+    "Derived views: status, rebuild, digest.",
+    ["muniment projection status", "muniment projection rebuild"],
+)
+_USES = ("where", "fields", "limit", "cursor")
+
+
+@contextmanager
+def folding(settings: Settings) -> Iterator[Progress]:
+    """Progress of a fold in records."""
+    bar = settings.progress("folded")
+    bar.unit = "records"
+
+    def told(done: int, total: int) -> None:
+        bar.total = total
+        bar(done)
+
+    try:
+        yield told
+    finally:
+        bar.close()
+
+
+def _rows(said: dict[str, Any], columns: tuple[str, ...], notes: list[str]) -> Rows:
+    return Rows(
+        said["schema"],
+        said["data"],
+        columns,
+        "projection",
+        said["as_of"],
+        notes=[line for line in notes if line],
+        exit_code=int(said.get("exit_code", 0)),
+    )
+
+
+@projection.verb(
+    "status",
+    uses=_USES,
+    examples=["muniment projection status", "muniment projection status --where stale=true"],
+)
+def status(settings: Settings) -> Rows:
+    """How far each view has read; exit 8 if one is behind the log."""
+    from muniment.app import projecting
+
+    with settings.open() as session, folding(settings) as told:
+        said = projecting.status(session.log, progress=told)
+    stopped = said["stopped"]
+    notes = [f"stopped at record #{stopped['position']}: {stopped['message']}"] if stopped else []
+    notes += [said["memo"]["note"]] if settings.verbose else []
+    return _rows(said, ("projection", "version", "position", "lag", "stale", "question"), notes)
+
+
+@projection.verb("rebuild", uses=_USES, examples=["muniment projection rebuild"])
+def rebuild(settings: Settings) -> Rows:
+    """Fold every view anew from the first record and compare; exit 7 if the saved one differs."""
+    from muniment.app import projecting
+
+    with settings.open() as session, folding(settings) as told:
+        said = projecting.rebuild(session.log, progress=told)
+    return _rows(
+        said, ("projection", "version", "equal", "rebuilt"), [f"verdict: {said['verdict']}", said["note"]]
+    )
+
+
+@projection.verb(
+    "digest",
+    uses=(*_USES, "as_of"),
+    examples=["muniment projection digest", "muniment projection digest --as-of '#120'"],
+)
+def digest(settings: Settings) -> Rows:
+    """Digests of every view: equal digests, equal answers, on any machine."""
+    from muniment.app import projecting
+    from muniment.cli.refs import as_of_position
+
+    with settings.open() as session:
+        at = as_of_position(settings, session)[0] if settings.as_of else None
+        said = projecting.digest(session.log, as_of=at)
+    notes = [f"combined {said['combined']}", f"combined core {said['combined_core']}"]
+    return _rows(said, ("projection", "version", "digest", "core"), notes)

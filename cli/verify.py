@@ -1,0 +1,126 @@
+"""`verify store`: recompute everything from the stored bytes and name what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from muniment.cli.framework import Noun
+from muniment.cli.results import Result
+from muniment.cli.settings import Settings
+
+verify = Noun("verify", "Check the store: chain, digests, signatures.", ["muniment verify store"])
+
+
+@verify.verb(
+    "store",
+    uses=("fields",),
+    examples=[
+        "muniment verify store",
+        "muniment verify store --against 1204:9f2c…64 hex digits",
+        "muniment verify store -o json",
+    ],
+)
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="SIZE:ROOT",
+    help="A head known from elsewhere; the log must contain it.",
+)
+@click.option("--no-remember", is_flag=True, help="Do not keep the head as the last one seen.")
+def store(settings: Settings, against: tuple[str, ...], no_remember: bool) -> Result:
+    """Check every record, column, signature and file; nothing is written to the store.
+
+    Exit 7 if anything is wrong, 8 if something could not be looked at, 0 only if every check passed.
+    """
+    from muniment.app.verify import Anchor, verify_store
+    from muniment.store.evidence import EvidenceStore
+    from muniment.store.open import folder_of
+
+    anchors = [Anchor(*anchor_of(text), f"--against {text[:30]}") for text in against]
+    folder = folder_of(settings.url).absolute()
+    evidence = EvidenceStore(folder / "evidence", folder / "staging", read_only=True)
+    bar = settings.progress("verified")
+    bar.unit = "records"
+    try:
+        report = verify_store(settings.url, evidence=evidence, against=anchors, progress=bar)
+    finally:
+        bar.close()
+    said = report.as_json()
+    notes = []
+    if report.ok and not no_remember:
+        from muniment.app.home import remember_head
+
+        notes.append(remember_head(report.store_id, report.size, report.root))
+    data = {
+        "ok": report.ok,
+        "head": said["head"],
+        "provable_prefix": said["provable_prefix"],
+        "touched": said["touched"],
+        "information": said["information"],
+        "checks": said["data"],
+    }
+    return Result(
+        "verify.store/1",
+        data,
+        report.size,
+        list(lines(data, report.exit_code, verbose=settings.verbose)),
+        brief=report.root,
+        notes=[line for line in notes if line],
+        exit_code=report.exit_code,
+    )
+
+
+def anchor_of(text: str) -> tuple[int, str]:
+    """`SIZE:ROOT`, read.
+
+    Raises:
+        UsageError: another shape.
+    """
+    from muniment.domain.errors import UsageError
+
+    size, _, root = text.partition(":")
+    if not (
+        size.isascii()
+        and size.isdigit()
+        and len(size) < 16
+        and len(root) == 64
+        and set(root) <= set("0123456789abcdef")
+    ):
+        raise UsageError(f"not a head: {text[:80]!r}", code="verify.against", expected="SIZE:<64 hex digits>")
+    return int(size), root
+
+
+def lines(data: dict[str, Any], code: int, *, verbose: bool) -> list[str]:
+    """What is wrong first, with position, expected, found and what it touches; then the head."""
+    head, checks = data["head"], data["checks"]
+    word = {0: "verified", 7: "WRONG", 8: "not verified"}[code]
+    counts = {
+        verdict: sum(row["verdict"] == verdict for row in checks) for verdict in ("pass", "fail", "skipped")
+    }
+    made = f"{counts['pass']} checks passed, {counts['fail']} failed, {counts['skipped']} could not be made"
+    out = [f"{word}  store {head['store_id']}, {head['size']} records: {made}"]
+    for row in checks:
+        if row["verdict"] == "fail":
+            out.append(f"  fail     {row['id']}: {row['claim']}  ({row['count']} findings)")
+            out += [_finding(item) for item in row["findings"]]
+        elif row["verdict"] == "skipped":
+            out.append(f"  skipped  {row['id']}: {row['detail'] or row['claim']}")
+        elif verbose:
+            out.append(f"  {row['verdict']:<8} {row['id']}: {row['detail'] or row['claim']}")
+    touched = {name: items for name, items in data["touched"].items() if items}
+    out += [
+        f"  touches  {name}: {', '.join(str(item) for item in items[:10])}" for name, items in touched.items()
+    ]
+    out.append(f"  root     {head['root']}")
+    if code:
+        out.append(f"  sound    the first {data['provable_prefix']} records")
+        out.append("  next     keep a copy of the store as it is, then restore it from a copy that verifies")
+    return out
+
+
+def _finding(item: dict[str, Any]) -> str:
+    where = f"#{item['position']}" if item.get("position") is not None else ""
+    where = " ".join(filter(None, [where, item.get("field", "")]))
+    text = f"           {where}: expected {item['expected']}, found {item['found']}"
+    return text + (f" ({item['detail']})" if item.get("detail") else "")

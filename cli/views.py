@@ -1,0 +1,126 @@
+"""Lists and single objects out of the projections, as of now or as of a position."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from muniment.cli.results import Rows
+from muniment.cli.settings import Settings
+from muniment.cli.text import instant, visible
+from muniment.domain.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from muniment.app.session import Session
+    from muniment.projections.model import ReadModel
+
+
+class View(NamedTuple):
+    """A read model as of a position, with the instant at which expiries are evaluated.
+
+    Attributes:
+        rows: what the projection named says.
+        notes: why a memo was not used, if so.
+    """
+
+    model: ReadModel
+    as_of: int
+    at: str
+    rows: list[dict[str, Any]]
+    notes: tuple[str, ...]
+
+
+RowsOf = Callable[[View], list[dict[str, Any]]]
+
+
+def reading(settings: Settings, session: Session, projection: str) -> View:
+    """The model now, or at `--as-of`; there the expiries are those of that moment (what was known then).
+
+    Raises:
+        NotFoundError: `--as-of` names nothing. InvalidError: the log holds a record this version does not know.
+    """
+    from muniment.app import clock, projecting
+    from muniment.domain.instant import from_micros
+    from muniment.domain.world import policy_of
+    from muniment.projections.registry import BY_NAME
+
+    position, at = None, ""
+    if settings.as_of:
+        from muniment.cli.refs import as_of_position
+
+        position, at = as_of_position(settings, session)
+    bar = settings.progress("folded", None)
+    bar.unit = "records"
+
+    def told(done: int, total: int) -> None:
+        bar.total = total
+        bar(done)
+
+    try:
+        model, cursor = projecting.current(session.log, as_of=position, progress=told)
+    finally:
+        bar.close()
+    at = at or from_micros(clock.now())
+    rows = BY_NAME[projection].rows(model, at, policy_of(model))
+    notes = (cursor.note,) if cursor.note and settings.verbose else ()
+    return View(model, cursor.position, at, rows, notes)
+
+
+def listing(
+    settings: Settings,
+    schema: str,
+    projection: str,
+    *,
+    columns: Sequence[str],
+    key: str,
+    empty: str,
+    rows: RowsOf = lambda view: view.rows,
+) -> Rows:
+    """A list verb over a projection."""
+    with settings.open() as session:
+        view = reading(settings, session, projection)
+        listed = rows(view)
+    return Rows(schema, listed, columns, key, view.as_of, empty=empty, notes=view.notes)
+
+
+def one(
+    settings: Settings,
+    session: Session,
+    projection: str,
+    key: str,
+    name: str,
+    *,
+    rows: RowsOf = lambda view: view.rows,
+) -> tuple[dict[str, Any], int]:
+    """The row of that name, and the position it is as of.
+
+    Raises:
+        NotFoundError: there is none; the message names the nearest.
+    """
+    view = reading(settings, session, projection)
+    listed = rows(view)
+    for row in listed:
+        if row[key] == name:
+            return row, view.as_of
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, [str(row[key]) for row in listed], n=3)
+    raise NotFoundError(
+        f"no {key} {name[:100]} in this store" + (f" as of #{view.as_of}" if settings.as_of else ""),
+        code=f"{key}.unknown",
+        hint=f"did you mean {', '.join(near)}?" if near else f"muniment {key} list",
+    )
+
+
+def mark_line(settings: Settings, mark: dict[str, Any] | None, label: str = "by") -> str:
+    """`  by     alice, 2026-09-28 11:02 UTC, "hold for audit", record #17990`."""
+    if mark is None:
+        return f"  {label:<6} -"
+    when = instant(mark["at"], local=settings.local) if settings.terminal else mark["at"]
+    said = [
+        mark["actor"],
+        when,
+        f'"{visible(mark["reason"])}"' if mark["reason"] else "",
+        f"record #{mark['position']}",
+    ]
+    return f"  {label:<6} " + ", ".join(filter(None, said))
