@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from muniment.app.archive import Limits, expand, kind_of
 from muniment.app.tree import Tree, matching, path_problem, paths_problem
 from muniment.domain import canonical
-from muniment.domain.errors import InvalidError, UsageError
+from muniment.domain.errors import InvalidError, UnavailableError, UsageError, WrongError
 from muniment.store.evidence import EvidenceStore
 from muniment.store.files import NEW, Blob, Progress, Readable, faults, fsync_folder, shown
 
@@ -173,7 +173,17 @@ def _collect_archive(
             if hit is not None:
                 excluded[hit[0] + "/" * (hit[0] != member.path)] = hit[1]
                 continue
-            blob = evidence.put(member.stream, size=member.size, progress=done)
+            try:
+                blob = evidence.put(member.stream, size=member.size, progress=done)
+            except UnavailableError as error:
+                if error.code != "evidence.changed":
+                    raise
+                # the archive is evidence already and does not change: it lies about a member's size
+                raise WrongError(
+                    f"archive {shown(name)}: {shown(member.path)} is not as long as the archive says",
+                    code="intake.archive_damaged",
+                    **error.context,
+                ) from error
             done.next()
             files.append(_file(member.path, blob, executable=member.executable))
     files.sort(key=lambda item: item["path"].encode())

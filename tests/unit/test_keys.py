@@ -131,6 +131,7 @@ def _pem(other, protection=None) -> bytes:
         _pem(Ed25519PrivateKey.generate(), BestAvailableEncryption(b"secret")),
         _pem(Ed25519PrivateKey.generate())[:60],
     ],
+    ids=["empty", "long", "short", "other-curve", "encrypted", "cut"],
 )
 def test_damaged_key(folder, data) -> None:
     keys.create_key("alice", folder)
