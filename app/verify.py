@@ -1,0 +1,343 @@
+"""Verify a store: recompute everything from the stored bytes, compare every cell, name what is wrong.
+
+1. All checks are always evaluated; one that cannot be made says so and is never a pass (exit 8, or 7 if anything is wrong).
+2. Streaming: one pass over the records, one over the evidence, memory flat.
+3. It writes nothing. Whether the head is remembered as seen is the caller's business (`app.home.remember_head`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from muniment.app import home as homes
+from muniment.app import memo as memos
+from muniment.app.projecting import quiet_collector
+from muniment.app.verify_evidence import EvidencePass
+from muniment.app.verify_records import RecordPass
+from muniment.app.verify_report import (
+    CHECKS,
+    MAX_TOUCHED,
+    NOT_APPLICABLE,
+    SKIPPED,
+    Check,
+    Finding,
+    Report,
+)
+from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError
+from muniment.projections import digest as digests
+from muniment.projections.fold import Stopped
+from muniment.projections.model import ReadModel
+from muniment.projections.registry import ALL, DRIVER
+from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, Log
+from muniment.store.evidence import EvidenceStore
+from muniment.store.inspect import Inspector, inspector
+
+PAGE = 1024
+_COLUMNS = (
+    "store.settings",
+    "store.schema",
+    "store.integrity",
+    "store.names",
+    "column.type",
+    "column.id",
+    "column.tags",
+)
+_RECORDS_ONLY = ("record.registry", "record.tags", "record.batch", "record.signature", "record.time")
+
+
+class Anchor(NamedTuple):
+    """A head known from elsewhere: the root (64 hex digits) of the first `size` records; `name` says from where."""
+
+    size: int
+    root: str
+    name: str
+
+
+def verify_store(
+    store: Log | Path | str,
+    *,
+    evidence: EvidenceStore | None = None,
+    base: Path | None = None,
+    against: Iterable[Anchor] = (),
+    decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Verify a store and return the report; damage is in it, never raised.
+
+    Args:
+        store: an open log, or folder or URL.
+        evidence: where blobs lie; None leaves those checks out as not applicable.
+        base: the reader's home, for the head last seen and the memo; None is the default one.
+        against: further heads to compare with, e.g. of signed checkpoints.
+        decisions: makes each decision again and yields (position, field, expected, found) of what differs.
+        progress: told the number of records done.
+
+    Raises:
+        NotFoundError: there is no store.
+    """
+    checks = {id_: Check(id_, claim) for id_, claim in CHECKS.items()}
+    report = Report(list(checks.values()))
+    try:
+        opened = inspector(store)
+    except NotFoundError:
+        raise
+    except MunimentError as error:
+        _unreadable(checks, error, 0)
+        return report
+    try:
+        _Verification(report, checks, opened, evidence, base, tuple(against)).run(decisions, progress)
+    finally:
+        opened.close()
+    return report
+
+
+def _unreadable(checks: dict[str, Check], error: MunimentError, position: int) -> None:
+    """The store cannot be read (on): wrong or unavailable, and every other check is skipped."""
+    if isinstance(error, UnavailableError):
+        checks["store.readable"].leave(SKIPPED, error.message)
+    else:
+        found = str(error.context.get("found", error.message))
+        checks["store.readable"].fail(
+            Finding("a readable store", found, position or None, "file", error.message)
+        )
+    for check in checks.values():
+        if check.id != "store.readable":
+            check.leave(SKIPPED, "the store could not be read to its end")
+
+
+class _Verification:
+    def __init__(
+        self,
+        report: Report,
+        checks: dict[str, Check],
+        store: Inspector,
+        evidence: EvidenceStore | None,
+        base: Path | None,
+        against: tuple[Anchor, ...],
+    ) -> None:
+        self.report = report
+        self.checks = checks
+        self.store = store
+        self.base = base
+        self.against = against
+        self.evidence = EvidencePass(checks, evidence) if evidence is not None else None
+        self.memo = memos.NONE
+        self.model = ReadModel()
+        self.folded = 0
+        self.page: list[tuple[int, bytes]] = []
+        self.stopped = ""
+
+    def run(
+        self,
+        decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        """All checks."""
+        records: RecordPass | None = None
+        try:
+            tables = self.store.tables()
+            store_id, kind = self._created()
+            if self.store.kind != kind:
+                self.checks["store.settings"].fail(
+                    Finding(
+                        kind,
+                        self.store.kind or "neither",
+                        None,
+                        "PRAGMA application_id",
+                        "the kind that #1 names",
+                    )
+                )
+            seen = homes.last_head(store_id, self.base) if store_id else homes.LastHead(None)
+            self.memo = memos.load(store_id, self.base) if store_id and kind == KIND_RECORDS else memos.NONE
+            anchors = list(self.against)
+            if seen.head is not None:
+                anchors.append(Anchor(seen.head.size, seen.head.root, "last_seen"))
+            if self.memo.model is not None:
+                anchors.append(Anchor(self.memo.position, self.memo.frontier.root().hex(), "memo"))
+            records = RecordPass(self.checks, tables, kind, {a.size for a in anchors if a.size > 0})
+            if tables is None:
+                for id_ in _COLUMNS:
+                    self.checks[id_].leave(NOT_APPLICABLE, "this log has no columns beside the records")
+                self.checks["log.head"].leave(NOT_APPLICABLE, "this log has no head row")
+            else:
+                self.checks["record.ids"].leave(
+                    NOT_APPLICABLE, "see store.integrity: a unique index holds the ids"
+                )
+                self._settings(tables)
+            with quiet_collector():
+                records.run(self.store, self._visit, progress)
+                self._flush()
+            for text in self.store.integrity():
+                self.checks["store.integrity"].fail(Finding("ok", text, None, "database"))
+        except MunimentError as error:
+            _unreadable(self.checks, error, records.frontier.size + 1 if records is not None else 0)
+            if records is not None:
+                self._summarize(records, [])
+            return
+        self._anchors(records, anchors, seen.warning)
+        self._memo()
+        if kind != KIND_RECORDS:
+            for id_ in _RECORDS_ONLY:
+                self.checks[id_].leave(NOT_APPLICABLE, "a log of foreign events")
+        if not records.frontier.size:
+            self.checks["store.created"].fail(Finding("store.created/1", "an empty log", 1, "type"))
+        self._evidence()
+        self._decisions(decisions)
+        self._summarize(records, anchors)
+
+    def _created(self) -> tuple[str, str]:
+        """Store id and kind as position 1 names them; an id that could name another folder is none."""
+        first = next(self.store.records(), [])
+        try:
+            data = msgspec.json.decode(first[0][4])["data"]
+            homes.memo_dir(data["store_id"], self.base)
+            kind = KIND_OPAQUE if data["kind"] == KIND_OPAQUE else KIND_RECORDS
+            return str(data["store_id"]), kind
+        except (MunimentError, KeyError, TypeError, ValueError, IndexError):
+            return "", self.store.kind or KIND_RECORDS
+
+    def _settings(self, tables: Any) -> None:
+        for name, (expected, found) in tables.settings.items():
+            if expected != found:
+                self.checks["store.settings"].fail(Finding(str(expected), str(found), None, f"PRAGMA {name}"))
+        for name, (wanted, sql) in tables.schema.items():
+            if wanted != sql:
+                self.checks["store.schema"].fail(
+                    Finding(
+                        wanted or "nothing of this name", sql if sql is not None else "missing", None, name
+                    )
+                )
+
+    def _visit(self, position: int, body: bytes, record: dict[str, Any]) -> None:
+        if self.evidence is not None and "evidence" in record:
+            self.evidence.record(position, record)
+        if self.memo.model is not None and position <= self.memo.position:
+            self.page.append((position, body))
+            if len(self.page) >= PAGE:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self.page and not self.stopped:
+            try:
+                self.folded = DRIVER.page(self.model, self.page, self.folded)
+            except Stopped as error:
+                self.stopped = error.message
+        self.page = []
+
+    def _anchors(self, records: RecordPass, anchors: list[Anchor], warning: str) -> None:
+        size = records.frontier.size
+        if not any(a.name == "last_seen" for a in anchors):
+            self.checks["head.last_seen"].leave(
+                NOT_APPLICABLE, warning or "this reader has seen no head of this store yet"
+            )
+        if not self.against:
+            self.checks["head.against"].leave(NOT_APPLICABLE, "no other head was given")
+        for anchor in anchors:
+            if anchor.name == "memo":
+                continue
+            check = self.checks["head.last_seen" if anchor.name == "last_seen" else "head.against"]
+            found = records.roots.get(anchor.size, b"").hex()
+            if anchor.size > size:
+                check.fail(
+                    Finding(
+                        f"at least {anchor.size} records",
+                        f"{size} records",
+                        size + 1,
+                        "size",
+                        f"seen: {anchor.name}",
+                    )
+                )
+            elif anchor.size and found != anchor.root:
+                check.fail(
+                    Finding(
+                        anchor.root,
+                        found,
+                        None,
+                        "root",
+                        f"root of the first {anchor.size} records ({anchor.name})",
+                    )
+                )
+
+    def _memo(self) -> None:
+        check = self.checks["projections.memo"]
+        if self.memo.model is None:
+            check.leave(NOT_APPLICABLE, self.memo.note or "no projections are saved")
+            return
+        if self.stopped or self.folded != self.memo.position:
+            check.fail(
+                Finding(
+                    f"a fold of {self.memo.position} records",
+                    self.stopped or f"{self.folded} records",
+                    None,
+                    "fold",
+                )
+            )
+            return
+        for projection in ALL:
+            expected, found = digests.full(projection, self.model), digests.full(projection, self.memo.model)
+            if expected != found:
+                check.fail(
+                    Finding(
+                        expected, found, self.memo.position, projection.name, "muniment projection rebuild"
+                    )
+                )
+
+    def _evidence(self) -> None:
+        if self.evidence is None:
+            for id_ in ("evidence.present", "evidence.manifests", "evidence.folder"):
+                self.checks[id_].leave(NOT_APPLICABLE, "no evidence store was given")
+            return
+        self.report.information["evidence"] = self.evidence.finish()
+
+    def _decisions(self, decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None) -> None:
+        check = self.checks["decisions"]
+        if decisions is None:
+            check.leave(NOT_APPLICABLE, "not asked for (--decisions)")
+            return
+        try:
+            for position, field, expected, found in decisions():
+                check.fail(Finding(expected, found, position, field, "the decision comes out otherwise"))
+        except MunimentError as error:
+            check.leave(SKIPPED, error.message)
+
+    def _summarize(self, records: RecordPass, anchors: list[Anchor]) -> None:
+        report = self.report
+        report.store_id = records.store_id
+        report.size = records.frontier.size
+        report.root = records.frontier.root().hex()
+        report.provable_prefix = self._prefix(records, anchors)
+        bad = sorted(records.bad)[:MAX_TOUCHED]
+        evidence = {
+            f.position
+            for id_ in ("evidence.present", "evidence.manifests", "decisions")
+            for f in self.checks[id_].findings
+            if f.position is not None
+        }
+        tags = sorted({tag for at in bad for tag in records.bad[at][1]})[:MAX_TOUCHED]
+        types = sorted({records.bad[at][0] for at in bad} - {""})
+        if bad or evidence:
+            report.touched = {
+                "positions": sorted({*bad, *evidence})[:MAX_TOUCHED],
+                "types": types,
+                "tags": tags,
+                "releases": [tag.removeprefix("release:") for tag in tags if tag.startswith("release:")],
+                "projections": [
+                    p.name for p in ALL if "*" in p.handles or not types or any(t in p.handles for t in types)
+                ],
+            }
+
+    def _prefix(self, records: RecordPass, anchors: list[Anchor]) -> int:
+        """The records before the first finding, as far as no known head speaks against them.
+
+        Where the leaves as stored give a known head, the first record that differs from its leaf is the first that is wrong. Where not
+        even they do, only what the last known head that holds covers is sure.
+        """
+        prefix = records.first_bad - 1 if records.first_bad else records.frontier.size
+        within = [a for a in anchors if 0 < a.size <= records.frontier.size]
+        if all(records.stored_roots[a.size].hex() == a.root for a in within):
+            return prefix
+        good = [a.size for a in within if records.roots[a.size].hex() == a.root]
+        return min(prefix, max(good, default=0))
