@@ -38,7 +38,9 @@ def _say(
     def lines() -> list[str]:
         size = max((len(key) for key in [*context, "code", "next"]), default=0) + 2
         found = [f"{exits.word(code)}  {message}"]
-        found += [f"  {key:<{size}}{_plain(value)}" for key, value in context.items()]
+        found += [
+            f"  {key:<{size}}{_plain(value)}" for key, value in context.items() if value not in ("", [], None)
+        ]
         found.append(f"  {'code':<{size}}{name}")
         if hint:
             found.append(f"  {'next':<{size}}{hint}")
@@ -55,10 +57,12 @@ def _say(
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else str(value)
+    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
 
 
 def _json(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
     return value if isinstance(value, str | int | bool) or value is None else str(value)
 
 

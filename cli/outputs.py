@@ -45,7 +45,14 @@ def _alone(name: str, **members: Shape) -> Shape:
     return {"$schema": DIALECT, "title": name, **obj(schema=literal(name), **members)}
 
 
-ERROR = _alone("error/1", code=TEXT, message=TEXT, hint=TEXT, context=values(TEXT, BOOL, COUNT), exit=COUNT)
+ERROR = _alone(
+    "error/1",
+    code=TEXT,
+    message=TEXT,
+    hint=TEXT,
+    context=values(TEXT, BOOL, COUNT, WORDS, {"type": "null"}),
+    exit=COUNT,
+)
 REFUSED = _alone(
     "refused/1",
     as_of=COUNT,

@@ -7,11 +7,15 @@ from muniment.cli.outputs_shapes import (
     BOOL,
     COUNT,
     DIGEST,
+    INSTANT,
+    PACK,
     TEXT,
+    WORDS,
     Shape,
     either_null,
     obj,
     rows,
+    values,
     words,
 )
 
@@ -29,7 +33,64 @@ _VERIFY_CHECK = obj(
     findings=rows(_FINDING),
 )
 
+_ROW = {
+    "position": COUNT,
+    "recorded_at": INSTANT,
+    "occurred_at": INSTANT,
+    "type": TEXT,
+    "actor": TEXT,
+    "summary": TEXT,
+    "reason": TEXT,
+    "id": TEXT,
+    "tags": WORDS,
+}
+_RECORD = obj(position=COUNT, summary=TEXT, bytes=COUNT, leaf=TEXT, record=ANY_OBJECT)
+_CANDIDATE = obj(source=TEXT, pack=PACK, code=TEXT, detail=TEXT, position=COUNT)
+_EXPLAIN = obj(
+    reference=TEXT,
+    subject=TEXT,
+    state=either_null(ANY_OBJECT),
+    record=_RECORD,
+    answer=words("refused", "decided", "observed"),
+    rule=obj(id=TEXT, text=TEXT, subject=TEXT, findings=WORDS, exit_code=COUNT),
+    who=ANY_OBJECT,
+    when=obj(occurred_at=INSTANT, recorded_at=INSTANT),
+    reason=TEXT,
+    command=either_null(ANY_OBJECT),
+    events=rows(obj(position=COUNT, type=TEXT, summary=TEXT)),
+    policy=either_null(obj(policy=TEXT, digest=DIGEST, position=COUNT, cited=TEXT, equal=BOOL)),
+    facts=rows(obj(position=COUNT, recorded_at=INSTANT, type=TEXT, actor=TEXT, summary=TEXT)),
+    facts_omitted=COUNT,
+    candidates=rows(_CANDIDATE),
+    cause=either_null(obj(**_ROW)),
+    next=TEXT,
+    redecided=obj(
+        verdict=words("equal", "different", "unruled"),
+        divergences=rows(obj(field=TEXT, expected=TEXT, found=TEXT)),
+    ),
+)
+_FILE = obj(
+    position=COUNT,
+    type=TEXT,
+    role=TEXT,
+    state=words("present", "gap", "damaged", "unreadable"),
+    found=TEXT,
+    bytes=COUNT,
+    media_type=TEXT,
+    blake3=TEXT,
+    sha256=TEXT,
+)
+_CHAPTER = obj(
+    title=TEXT,
+    question=TEXT,
+    answers=rows(obj(name=TEXT, value=TEXT)),
+    records=rows(obj(position=COUNT, at=INSTANT, actor=TEXT, type=TEXT, summary=TEXT)),
+    look=WORDS,
+)
+
 AUDIT_LISTS: dict[str, Shape] = {
+    "history.list/1": obj(**_ROW),
+    "incident.timeline/1": obj(position=COUNT, at=INSTANT, actor=TEXT, type=TEXT, said=TEXT, reason=TEXT),
     "projection.status/1": obj(
         projection=TEXT, version=COUNT, question=TEXT, position=COUNT, lag=COUNT, stale=BOOL, digest=DIGEST
     ),
@@ -40,6 +101,18 @@ AUDIT_LISTS: dict[str, Shape] = {
 }
 AUDIT_LISTS_ALONE: dict[str, Shape] = {}
 AUDIT_OBJECTS: dict[str, Shape] = {
+    "history.show/1": _RECORD,
+    "explain/1": _EXPLAIN,
+    "evidence.summary/1": obj(
+        subject=TEXT,
+        verdict=TEXT,
+        checked=BOOL,
+        counts=values(COUNT),
+        bytes=COUNT,
+        roles=values(COUNT),
+        files=rows(_FILE),
+    ),
+    "tour/1": obj(release=TEXT, state=TEXT, pack=PACK, size=COUNT, chapters=rows(_CHAPTER)),
     "verify.store/1": obj(
         ok=BOOL,
         head=obj(store_id=TEXT, size=COUNT, root=TEXT),

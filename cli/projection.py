@@ -86,10 +86,10 @@ def rebuild(settings: Settings) -> Rows:
 def digest(settings: Settings) -> Rows:
     """Digests of every view: equal digests, equal answers, on any machine."""
     from muniment.app import projecting
-    from muniment.cli.refs import as_of_position
+    from muniment.cli.refs import reader
 
     with settings.open() as session:
-        at = as_of_position(settings, session)[0] if settings.as_of else None
+        at = reader(settings, session).until if settings.as_of else None
         said = projecting.digest(session.log, as_of=at)
     notes = [f"combined {said['combined']}", f"combined core {said['combined_core']}"]
     return _rows(said, ("projection", "version", "digest", "core"), notes)

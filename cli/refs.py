@@ -1,8 +1,7 @@
-"""References on the command line: packs, releases, slots, and moments of the log.
+"""References on the command line, resolved by `app.reading`; what is added here is what a PACK argument may also be.
 
-pack     sha256:<64 hex>, pack:<prefix>, <prefix of 6 or more hex digits>, build:b-1 or b-1 (what it compiled),
-         release:r-1 (what it rolls out)
-moment   #18422 or 18422 (a position), a time, or an age
+pack     sha256:<64 hex>, pack:<prefix>, 6 or more hex digits, build:b-1 or b-1 (what it compiled), release:r-1 or r-1
+moment   for --as-of: a reference, #18422 or 18422, a time, or an age
 """
 
 from __future__ import annotations
@@ -11,142 +10,82 @@ import re
 from typing import TYPE_CHECKING
 
 from muniment.cli.settings import Settings
-from muniment.domain.errors import NotFoundError, UsageError
+from muniment.cli.when import earlier, seconds
+from muniment.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from muniment.app.reading import Reader
     from muniment.app.session import Session
-    from muniment.projections.model import ReadModel
 
 _full = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
-_prefix = re.compile(r"(?:pack:)?(?:sha256:)?([0-9a-f]{6,64})").fullmatch
-_position = re.compile(r"#?([0-9]{1,15})").fullmatch
 
 
-def _model(session: Session) -> ReadModel:
-    from muniment.app import projecting
-
-    return projecting.current(session.log).model
-
-
-def pack_id(session: Session, text: str) -> str:
-    """The full id of a pack.
+def reader(settings: Settings | None, session: Session) -> Reader:
+    """A reader of the log now, or at `--as-of`; folding shows its progress.
 
     Raises:
-        NotFoundError: no pack here is meant. UsageError: several are, or it is no reference at all.
+        UsageError, NotFoundError: `--as-of` names no moment of this log.
+    """
+    from muniment.app import clock
+    from muniment.app.reading import Reader
+
+    as_of = settings.as_of if settings is not None else ""
+    if as_of and seconds(as_of) is not None:
+        as_of = earlier(as_of)
+    if settings is None:
+        return Reader(session.log, now=clock.now())
+    bar = settings.progress("folded")
+    bar.unit = "records"
+
+    def told(done: int, total: int) -> None:
+        bar.total = total
+        bar(done)
+        if done >= total:
+            bar.close()
+
+    return Reader(session.log, now=clock.now(), as_of=as_of or None, progress=told)
+
+
+def pack_id(session: Session, text: str, settings: Settings | None = None) -> str:
+    """The full id of a pack. A full id is taken as it is: whether it is known is the rules' question.
+
+    Raises:
+        NotFoundError: no pack here is meant. UsageError: several are, or it is no reference.
     """
     if _full(text):
         return text
-    model = _model(session)
-    kind, _, name = text.partition(":")
-    if kind == "release" and name:
-        return model.releases[release_id(session, name)].pack
-    build = name if kind == "build" else text
-    if build in model.builds:
-        if not model.builds[build].pack:
-            raise NotFoundError(
-                f"build {build} has compiled no pack", code="pack.none", hint=f"muniment build show {build}"
-            )
-        return model.builds[build].pack
-    if kind != "build" and text in model.releases:
-        return model.releases[text].pack
-    found = _prefix(text)
-    if found is None:
-        if kind == "build":
-            raise NotFoundError(f"no build {name[:80]}", code="build.unknown", hint="muniment build list")
-        raise UsageError(
-            f"not a pack: {text[:80]!r}",
-            code="ref.pack",
-            expected="sha256:…, a prefix of 6 or more hex digits, build:ID or release:ID",
-            hint="muniment help references",
+    looking = reader(settings, session)
+    ref = looking.resolve(text, kinds=("pack", "build", "release"))
+    if ref.kind == "pack":
+        return ref.id
+    model = looking.model
+    pack = model.builds[ref.id].pack if ref.kind == "build" else model.releases[ref.id].pack
+    if not pack:
+        raise NotFoundError(
+            f"{ref.kind} {ref.id} has compiled no pack",
+            code="pack.none",
+            hint=f"muniment {ref.kind} show {ref.id}",
         )
-    known = [pack for pack in model.packs if pack.removeprefix("sha256:").startswith(found[1])]
-    if len(known) > 1:
-        raise UsageError(
-            f"{len(known)} packs begin with {found[1]}",
-            code="ref.ambiguous",
-            expected="a longer prefix",
-            found=", ".join(known[:5]),
-        )
-    if not known:
-        raise NotFoundError(f"no pack {text[:80]} here", code="pack.unknown", hint="muniment pack list")
-    return known[0]
-
-
-def release_id(session: Session, text: str) -> str:
-    """The id of a release.
-
-    Raises:
-        NotFoundError: there is none of that name.
-    """
-    name = text.removeprefix("release:")
-    releases = _model(session).releases
-    if name in releases:
-        return name
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, list(releases), n=3)
-    raise NotFoundError(
-        f"no release {name[:80]} here",
-        code="release.unknown",
-        hint=f"did you mean {', '.join(near)}?" if near else "muniment release list",
-    )
+    return pack
 
 
 def slot_id(session: Session, text: str) -> str:
-    """The full name of a slot; a channel with one cohort names that slot.
+    """The full name of a slot; a channel with one cohort names that slot. A full name is taken as it is.
 
     Raises:
-        UsageError: not a slot, or a channel with several cohorts.
+        NotFoundError: no such channel. UsageError: a channel with several cohorts.
     """
-    from muniment.domain.reference import check_slot
+    if text.count("/") == 2:
+        from muniment.domain.reference import check_slot
 
-    if text.count("/") == 1:
-        channel = _model(session).channels.get(text)
-        if channel is not None and len(channel.cohorts) == 1:
-            return f"{text}/{channel.cohorts[0]}"
-        if channel is not None:
-            raise UsageError(
-                f"channel {text} has {len(channel.cohorts)} slots",
-                code="ref.ambiguous",
-                expected=" or ".join(f"{text}/{cohort}" for cohort in channel.cohorts),
-            )
-    return check_slot(text)
+        return check_slot(text.removeprefix("slot:"))
+    return reader(None, session).slot(text).id
 
 
-def as_of_position(settings: Settings, session: Session) -> tuple[int, str]:
-    """`--as-of` as a position and the instant it was recorded.
+def id_of(session: Session, kind: str, text: str) -> str:
+    """The id of a release, build … by its id or `KIND:ID`.
 
     Raises:
-        UsageError: no such position, or neither a position nor a time. NotFoundError: nothing was recorded then.
+        NotFoundError: there is none; the nearest are named.
     """
-    from muniment.domain.envelope import read_fact
-
-    size = session.log.head().size
-    found = _position(settings.as_of)
-    position = int(found[1]) if found else _position_at(session, settings.as_of, size)
-    if not 1 <= position <= size:
-        raise UsageError(
-            f"position {position} is not in this log", code="reading.as_of", expected=f"1..{size}"
-        )
-    for at, body in session.log.read((), after=position - 1, until=position):
-        return position, read_fact(body, at).recorded_at
-    raise NotFoundError(f"no record #{position}", code="record.unknown")
-
-
-def _position_at(session: Session, text: str, size: int) -> int:
-    """The last record no later than a time, by bisection (`recorded_at` never goes back)."""
-    from muniment.cli.when import earlier
-    from muniment.domain.envelope import read_fact
-
-    moment = earlier(text)
-    low, high = 0, size
-    while low < high:
-        middle = (low + high + 1) // 2
-        _, body = next(iter(session.log.read((), after=middle - 1, until=middle)))
-        if read_fact(body, middle).recorded_at <= moment:
-            low = middle
-        else:
-            high = middle - 1
-    if low == 0:
-        raise NotFoundError(f"nothing was recorded by {moment}", code="reading.before_first")
-    return low
+    return reader(None, session).resolve(text, kinds=(kind,)).id

@@ -203,11 +203,11 @@ def list_(settings: Settings) -> Rows:
 @NAME
 def show(settings: Settings, name: str) -> Result:
     """One release: its plan, how far it got, what holds it."""
-    from muniment.cli.refs import release_id
+    from muniment.cli.refs import id_of
     from muniment.cli.views import mark_line, one
 
     with settings.open() as session:
-        found, as_of = one(settings, session, "releases", "release", release_id(session, name))
+        found, as_of = one(settings, session, "releases", "release", id_of(session, "release", name))
     lines = [f"release {found['release']} is {found['state']}", f"  pack   {found['pack']}"]
     for at, stage in enumerate(found["stages"]):
         here = f"  {found['phase']}" if at == found["stage"] and found["state"] == "RUNNING" else ""

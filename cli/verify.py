@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -27,8 +28,9 @@ verify = Noun("verify", "Check the store: chain, digests, signatures.", ["munime
     metavar="SIZE:ROOT",
     help="A head known from elsewhere; the log must contain it.",
 )
+@click.option("--decisions", is_flag=True, help="Also make every decision again from its facts, and compare.")
 @click.option("--no-remember", is_flag=True, help="Do not keep the head as the last one seen.")
-def store(settings: Settings, against: tuple[str, ...], no_remember: bool) -> Result:
+def store(settings: Settings, against: tuple[str, ...], decisions: bool, no_remember: bool) -> Result:
     """Check every record, column, signature and file; nothing is written to the store.
 
     Exit 7 if anything is wrong, 8 if something could not be looked at, 0 only if every check passed.
@@ -43,7 +45,8 @@ def store(settings: Settings, against: tuple[str, ...], no_remember: bool) -> Re
     bar = settings.progress("verified")
     bar.unit = "records"
     try:
-        report = verify_store(settings.url, evidence=evidence, against=anchors, progress=bar)
+        again = _again(settings) if decisions else None
+        report = verify_store(settings.url, evidence=evidence, against=anchors, decisions=again, progress=bar)
     finally:
         bar.close()
     said = report.as_json()
@@ -69,6 +72,16 @@ def store(settings: Settings, against: tuple[str, ...], no_remember: bool) -> Re
         notes=[line for line in notes if line],
         exit_code=report.exit_code,
     )
+
+
+def _again(settings: Settings) -> Callable[[], Iterator[tuple[int, str, str, str]]]:
+    def every() -> Iterator[tuple[int, str, str, str]]:
+        from muniment.app import redecide
+
+        with settings.open() as session:
+            yield from redecide.every(session.log)
+
+    return every
 
 
 def anchor_of(text: str) -> tuple[int, str]:

@@ -39,31 +39,13 @@ def reading(settings: Settings, session: Session, projection: str) -> View:
     Raises:
         NotFoundError: `--as-of` names nothing. InvalidError: the log holds a record this version does not know.
     """
-    from muniment.app import clock, projecting
-    from muniment.domain.instant import from_micros
-    from muniment.domain.world import policy_of
-    from muniment.projections.registry import BY_NAME
+    from muniment.cli.refs import reader
 
-    position, at = None, ""
-    if settings.as_of:
-        from muniment.cli.refs import as_of_position
-
-        position, at = as_of_position(settings, session)
-    bar = settings.progress("folded", None)
-    bar.unit = "records"
-
-    def told(done: int, total: int) -> None:
-        bar.total = total
-        bar(done)
-
-    try:
-        model, cursor = projecting.current(session.log, as_of=position, progress=told)
-    finally:
-        bar.close()
-    at = at or from_micros(clock.now())
-    rows = BY_NAME[projection].rows(model, at, policy_of(model))
+    looking = reader(settings, session)
+    rows = looking.rows(projection)["data"]
+    cursor = looking.current.cursor
     notes = (cursor.note,) if cursor.note and settings.verbose else ()
-    return View(model, cursor.position, at, rows, notes)
+    return View(looking.model, cursor.position, looking.at, rows, notes)
 
 
 def listing(
