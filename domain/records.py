@@ -81,7 +81,7 @@ TABLE: dict[str, Row] = {
     "release.submitted/1": Row(r.ReleaseSubmitted, "release slots", "release.start"),
     "release.approved/1": Row(r.ReleaseApproved, "release slots", "release.start"),
     "release.started/1": Row(r.ReleaseStarted, "release pack slots", "release.start"),
-    "release.exposed/1": Row(r.ReleaseExposed, "release slots", "release.promote"),
+    "release.exposed/1": Row(r.ReleaseExposed, "release pack slots", "release.promote"),
     "release.promoted/1": Row(r.ReleasePromoted, "release pack slots", "release.promote"),
     "release.soaked/1": Row(r.ReleaseSoaked, "release slots", "release.promote, release.complete"),
     "release.gate_judged/1": Row(
