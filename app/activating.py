@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from muniment.app import folder, ids
-from muniment.app.activation_run import DRIVER, Result, Run
+from muniment.app.activation_run import DRIVER, Result, Run, own
 from muniment.app.handlers import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain import rollback as rollbacks
@@ -111,7 +111,7 @@ def activate(
         known = slot_of(session, slot)[1].targets[target]  # type: ignore[union-attr]
     if not run.plan(_found(place, known)) or options.dry_run:
         return result
-    folder.adopt(place, target, slot)
+    own(place, target, slot)
     with folder.locked(place):
         run.drive("PLANNED")
     return result
@@ -191,8 +191,8 @@ def _check_place(place: Path, slot: str, target: str) -> None:
 
 def _found(place: Path, known: Target | None) -> str:
     """The pack the link names, "" if none. For a rollback it does not matter what stands there (rule 2)."""
-    if known is not None and known.rollback:
-        return known.active
+    if known is not None and (known.rollback or known.location != str(place)):
+        return known.active  # at another place the plan is refused, and that is recorded
     link = (folder.read_active(place) if place.is_dir() else None) or ""
     if known is not None and link != known.active:
         raise WrongError(

@@ -61,6 +61,19 @@ class Result(msgspec.Struct):
         return 0 if self.state == "CONFIRMED" or self.dry_run else UnavailableError.exit_code
 
 
+def own(place: Path, target: str, slot: str) -> None:
+    """Adopt the folder; a damaged pack behind its link is no reason to refuse, since leaving that pack is the cure.
+
+    Raises:
+        WrongError: the link is not ours, or the folder is not laid out as a target. Others as `folder.adopt`.
+    """
+    try:
+        folder.adopt(place, target, slot)
+    except WrongError as error:
+        if error.code in ("target.foreign", "target.layout", "target.file"):
+            raise
+
+
 class Run:
     """One run over one target; `result` grows with each step."""
 
@@ -187,7 +200,11 @@ class Run:
         """The pack stands in `packs/`, every byte of it right; what vanished since it was recorded is fetched again."""
         try:
             folder.stage(self.place, self.result.activation, self.result.pack)
-        except NotFoundError:
+        except (NotFoundError, WrongError) as error:
+            # a kill while a spare copy was removed leaves half of it: of another run that is no damage
+            half = self.result.resumed and error.code == "target.fetched_damaged"
+            if not half and not isinstance(error, NotFoundError):
+                raise
             self._put()
             if bad := [check for check in self._check() if check.verdict == "fail"]:
                 raise WrongError(
@@ -220,7 +237,7 @@ class Run:
         result = self.result
         result.activation, result.pack = current.activation, current.pack
         result.replaced, result.resumed = current.replaced, current.state
-        folder.adopt(self.place, result.target, result.slot)  # the folder may be gone since
+        own(self.place, result.target, result.slot)  # the folder may be gone since
         with folder.locked(self.place):
             if current.state == "SWITCHED":
                 self._roll_forward(current)
