@@ -111,9 +111,9 @@ def _state_lines(done: Activated) -> list[str]:
 )
 @click.option("--target", "directory", required=True, metavar="DIR", help="Folder of the target.")
 def active(settings: Settings, directory: str) -> Result:  # noqa: ARG001
-    """Say what a target runs, from the target itself; no store is needed.
+    """Say what a target runs, from the target itself.
 
-    Every byte of the active pack is read again; exit 7 if one is wrong.
+    No store is needed. Every byte of the active pack is read again; exit 7 if one is wrong.
     """
     from muniment.app import activating
 

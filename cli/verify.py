@@ -18,7 +18,7 @@ verify = Noun("verify", "Check the store: chain, digests, signatures.", ["munime
     uses=("fields",),
     examples=[
         "muniment verify store",
-        "muniment verify store --against 1204:9f2c…64 hex digits",
+        "muniment verify store --decisions --against 1204:$ROOT",
         "muniment verify store -o json",
     ],
 )
