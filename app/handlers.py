@@ -15,10 +15,11 @@ import msgspec
 from muniment.domain import admin, commands
 from muniment.domain.canonical import encode
 from muniment.domain.channel import POLICY_ITEM
-from muniment.domain.decision import ActorRef, Context, Event
+from muniment.domain.decision import ActorRef, Context, Event, Fact
 from muniment.domain.envelope import VERSION, halves, read_fact
 from muniment.domain.errors import ConflictError, DeniedError, InvalidError
 from muniment.domain.instant import between, from_micros
+from muniment.domain.policy import STRICTEST, Policy
 from muniment.domain.query import Item, Query, union
 from muniment.domain.records import argument_tags, tags_of, validate
 from muniment.domain.refusal import Refusal
@@ -89,6 +90,7 @@ class Handler:
         self.log = log
         self._now = now
         self._new_id = new_id
+        self._policy: tuple[int, Policy] = (0, STRICTEST)  # the last parsed, by the position of its record
 
     def execute(self, command: commands.AnyCommand, request: Request) -> Outcome:
         """Decide and append; see the module docstring.
@@ -103,7 +105,7 @@ class Handler:
         commands.check(command)
         check_signer(request)
         request.correlation = request.correlation or self._new_id()
-        ids = [self._new_id() for _ in range(4)]
+        ids: list[str] = []  # one for each record, kept over attempts
         for _ in range(ATTEMPTS):
             try:
                 return self._attempt(command, request, ids)
@@ -136,21 +138,34 @@ class Handler:
         """The facts of a decision: folded world, its query, and the position they are as of."""
         decider = commands.DECIDERS[type(command)]
         always = (POLICY_ITEM, *self._key_items(request.actor))
-        n = self.log.head().size
+        n = self.log.last_match(())
         world = World()
         query: Query = ()
+        facts: dict[int, Fact] = {}  # no fold changes a fact, so one read serves every round
         for _ in range(MAX_ROUNDS):
             wanted = union(query, always, decider.boundary(command, world))
             if wanted == query:
                 return world, query, n
+            known = len(facts)
+            more = tuple(set(wanted).difference(query))
+            for position, body in self.log.read(more, until=n) if n else ():
+                if position not in facts:
+                    facts[position] = read_fact(body, position)
             query = wanted
-            facts = (
-                (read_fact(body, position) for position, body in self.log.read(query, until=n)) if n else ()
-            )
-            world = fold(World(), facts, commands.FOLD)
+            if len(facts) > known:
+                world = fold(World(), (facts[position] for position in sorted(facts)), commands.FOLD)
         raise InvalidError(
             f"the boundary of {commands.name_of(command)} does not settle", code="decision.boundary"
         )
+
+    def _policy_of(self, world: World) -> Policy:
+        """`policy_of`, parsed once: a record never changes, so its position names its document."""
+        position = world.policy.mark.position if world.policy is not None else 0
+        known, policy = self._policy
+        if position != known:
+            policy = policy_of(world)
+            self._policy = (position, policy)
+        return policy
 
     @staticmethod
     def _key_items(actor: ActorRef) -> tuple[Item, ...]:
@@ -177,7 +192,7 @@ class Handler:
                     hint="look at what happened since, then repeat with the new position",
                 )
         at_us = self._now()
-        policy = policy_of(world)
+        policy = self._policy_of(world)
         context = Context(from_micros(at_us), request.actor, request.reason, policy)
         answer = admin.key_refusal(policy, world, request.actor, commands.name_of(command))
         decided = answer or commands.DECIDERS[type(command)].decide(world, command, context)
