@@ -27,6 +27,7 @@ from muniment.store.api import Log
 
 LIMIT = 50
 MAX_LIMIT = 10_000
+NO_TYPE = "none/0"  # filters that exclude each other select this, and it is no type: no types would mean any
 BY_REFERENCE = ("build", "channel", "incident", "intake", "pack", "release", "slot")
 BY_TAG = ("approval", "key", "policy", "product", "target")
 FILTERS = (*BY_REFERENCE, *BY_TAG, "actor", "rule", "scope", "tag", "type")
@@ -89,7 +90,7 @@ def compiled(reader: Reader, where: Mapping[str, str]) -> Filter:
             types = _types(value)
     if "rule" in where:
         types = [t for t in (types or ["command.refused/1"]) if t == "command.refused/1"]
-    every = tuple(sorted(types if types is not None else ()))
+    every = tuple(sorted(types or (() if types is None else (NO_TYPE,))))
     query = (Item(every, tuple(sorted(tags))),) if every or tags else ()
     return Filter(query, where.get("actor", ""), where.get("rule", ""))
 

@@ -99,6 +99,7 @@ class Reader:
         self._past = False
         if as_of is not None:
             self.until, self.at = self.point(as_of)
+            self._current = None  # a reference is looked up at the head
             self._past = True
 
     # -- models --------------------------------------------------------------------------------------------------------

@@ -36,15 +36,7 @@ from muniment.store.evidence import EvidenceStore
 from muniment.store.inspect import Inspector, inspector
 
 PAGE = 1024
-_COLUMNS = (
-    "store.settings",
-    "store.schema",
-    "store.integrity",
-    "store.names",
-    "column.type",
-    "column.id",
-    "column.tags",
-)
+_COLUMNS = ("store.settings", "store.schema", "store.integrity", "store.types", "store.postings", "column.id")
 _RECORDS_ONLY = ("record.registry", "record.tags", "record.batch", "record.signature", "record.time")
 
 
@@ -192,7 +184,7 @@ class _Verification:
         """Store id and kind as position 1 names them; an id that could name another folder is none."""
         first = next(self.store.records(), [])
         try:
-            data = msgspec.json.decode(first[0][4])["data"]
+            data = msgspec.json.decode(first[0][3])["data"]
             homes.memo_dir(data["store_id"], self.base)
             kind = KIND_OPAQUE if data["kind"] == KIND_OPAQUE else KIND_RECORDS
             return str(data["store_id"]), kind
@@ -332,8 +324,8 @@ class _Verification:
     def _prefix(self, records: RecordPass, anchors: list[Anchor]) -> int:
         """The records before the first finding, as far as no known head speaks against them.
 
-        Where the leaves as stored give a known head, the first record that differs from its leaf is the first that is wrong. Where not
-        even they do, only what the last known head that holds covers is sure.
+        Where the leaves as stored give a known head, the first record that differs from its leaf is the first that is
+        wrong. Where not even they do, only what the last known head that holds covers is sure.
         """
         prefix = records.first_bad - 1 if records.first_bad else records.frontier.size
         within = [a for a in anchors if 0 < a.size <= records.frontier.size]

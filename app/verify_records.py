@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from muniment.app.verify_report import Check, Finding
-from muniment.app.verify_tags import Derived, TagWalk
+from muniment.app.verify_tags import Derived, Index
 from muniment.domain import canonical
-from muniment.domain.errors import InvalidError
+from muniment.domain.errors import InvalidError, WrongError
 from muniment.domain.records import TABLE
 from muniment.store.api import KIND_RECORDS
 from muniment.store.inspect import Cells, Inspector, Tables
 from muniment.store.merkle import Frontier
+from muniment.store.sqlite_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
 
 CREATED = "store.created/1"
 
@@ -66,11 +68,10 @@ class RecordPass:
         self.store_id = ""
         self._recorded_at = ""
         self._keys: dict[str, list[Any]] = {}
-        self._ids_of = {name: id_ for id_, name in tables.tags.items()} if tables is not None else {}
+        indexed = tables.heads[0][4] if tables is not None and tables.heads else 0
+        self.index = Index(indexed if type(indexed) is int else 0)
         self._shapes: set[tuple[str, ...]] = set()
         self._derived = {type_: Derived(type_) for type_ in TABLE}
-        self._used_types: set[Any] = set()
-        self._used_tags: set[Any] = set()
         self._batch: tuple[str, int, int] = ("", 0, 0)
         self._recent: dict[str, int] = {}
 
@@ -93,7 +94,6 @@ class RecordPass:
 
     def run(self, store: Inspector, visit: Visit, progress: Callable[[int], None] | None = None) -> None:
         """Walk. Raises what the inspector raises when the store cannot be read on."""
-        tags = TagWalk(store.tag_rows()) if self._tables is not None else None
         expected = 0
         for page in store.records():
             hashes: list[bytes] = []
@@ -115,17 +115,15 @@ class RecordPass:
                     else:
                         self.found("log.positions", expected, "position", expected, position)
                 hashes.append(self._leaf(expected, cells))
-                stored.append(cells[3] if type(cells[3]) is bytes else b"")
-                record = self._record(expected, cells, tags)
+                stored.append(cells[2] if type(cells[2]) is bytes else b"")
+                record = self._record(expected, cells)
                 if record is not None:
-                    visit(expected, cells[4], record)
+                    visit(expected, cells[3], record)
             self._extend(hashes, stored)
             if progress is not None:
                 progress(expected)
-        if tags is not None:
-            for position in tags.rest(expected):
-                self.found("column.tags", None, "position", "a record", position, "tag rows of no record")
-            self._finish_tables(expected)
+        if self._tables is not None:
+            self._finish_tables(store, expected)
 
     def _extend(self, hashes: list[bytes], stored: list[bytes]) -> None:
         """Grow the tree over the bytes and, from the first difference on, the tree over the leaves as stored."""
@@ -146,7 +144,7 @@ class RecordPass:
             self._stored.extend(stored)
 
     def _leaf(self, position: int, cells: Cells) -> bytes:
-        body, leaf = cells[4], cells[3]
+        body, leaf = cells[3], cells[2]
         if type(body) is not bytes:
             self.found("log.leaves", position, "body", "bytes", type(body).__name__)
             body = str(body).encode()
@@ -157,8 +155,8 @@ class RecordPass:
             )
         return made
 
-    def _record(self, position: int, cells: Cells, tags: TagWalk | None) -> dict[str, Any] | None:
-        body = cells[4]
+    def _record(self, position: int, cells: Cells) -> dict[str, Any] | None:
+        body = cells[3]
         try:
             record = _decode(body)
             if type(record) is not dict or type(record.get("type")) is not str:
@@ -170,16 +168,17 @@ class RecordPass:
                 )
         except (msgspec.MsgspecError, InvalidError, UnicodeDecodeError, TypeError) as error:
             self.found("record.canonical", position, "body", "canonical JSON", str(error)[:200])
-            if tags is not None:
-                tags.row(position)
             return None
         own = record.get("tags")
         try:
             held = set(own)  # type: ignore[arg-type]
         except TypeError:
             held = set()
-        if tags is not None:
-            self._columns(position, cells, record, held, tags)
+        if self._tables is not None:
+            self.index.add(position, record["type"], held)
+            own_id = uuid_bytes(record.get("id")) if self._records or record["type"] == CREATED else None
+            if cells[1] != own_id:
+                self.found("column.id", position, "id", own_id, cells[1])
         if self._records or record["type"] == CREATED:
             try:
                 self._content(position, record, own, held)
@@ -188,45 +187,6 @@ class RecordPass:
         if position in self.bad:
             self.bad[position] = (record["type"], sorted(held))
         return record
-
-    def _columns(
-        self, position: int, cells: Cells, record: dict[str, Any], held: set[str], tags: TagWalk
-    ) -> None:
-        _, type_id, raw_id, _, _ = cells
-        tables = self._tables
-        assert tables is not None
-        self._used_types.add(type_id)
-        if (name := tables.types.get(type_id)) != record["type"]:
-            self.found("column.type", position, "type", record["type"], name if name is not None else type_id)
-        id_ = record.get("id")
-        own = uuid_bytes(id_) if self._records or record["type"] == CREATED else None
-        if raw_id != own:
-            self.found("column.id", position, "id", own, raw_id)
-        ids_of = self._ids_of
-        wanted = sorted([ids_of.get(tag, -1) for tag in held])
-        row = tags.row(position)
-        if row is not None and (row[2] == row[3] == type_id) and row[1] == len(wanted):
-            if row[4] == ",".join(map(str, wanted)):
-                self._used_tags.update(wanted)
-                return
-        elif row is None and not held:
-            return
-        ids, low, high, doubled = TagWalk.parsed(row)
-        names = tables.tags
-        stored = {names.get(tag) for tag in ids}
-        self._used_tags.update(ids)
-        if stored != held or doubled:
-            lost, extra = sorted(held - stored), sorted(map(str, stored - held))
-            self.found(
-                "column.tags",
-                position,
-                "tag",
-                f"also {', '.join(lost)}" if lost else "no more",
-                f"also {', '.join(extra)}" if extra else "no more",
-                "tag rows and tags of the record differ",
-            )
-        elif ids and (low != type_id or high != type_id):
-            self.found("column.tags", position, "type", type_id, low if low != type_id else high)
 
     def _content(self, position: int, record: dict[str, Any], own: Any, held: set[str]) -> None:
         type_ = record["type"]
@@ -332,35 +292,89 @@ class RecordPass:
                 "record.signature", position, "signature", f"a good signature by {key_id}", "a bad one"
             )
 
-    def _finish_tables(self, last: int) -> None:
+    def _finish_tables(self, store: Inspector, last: int) -> None:
         tables = self._tables
         assert tables is not None
         if self._batch[1] < self._batch[2]:
             self.found(
                 "record.batch", last, "batch", f"{self._batch[2]} records", f"{self._batch[1]}, then the end"
             )
-        for table, known, used in (
-            ("types", tables.types, self._used_types),
-            ("tags", tables.tags, self._used_tags),
-        ):
-            for id_ in known.keys() - used:
+        made = {number: name for name, number in self.index.types.items()}
+        for number in made.keys() | tables.types.keys():
+            if made.get(number) != tables.types.get(number):
                 self.found(
-                    "store.names", None, f"{table}.name", "a name that a record uses", known[id_], f"id {id_}"
+                    "store.types",
+                    None,
+                    f"types.{number}",
+                    made.get(number, "no such type"),
+                    tables.types.get(number, "missing"),
+                    "types are numbered in the order of their first records",
                 )
+        terms, odd = self.index.differing(store.postings())
+        for term, first, why in odd:
+            self.found(
+                "store.postings", None, f"postings of {term}", "a row of entries", f"first {first}", why
+            )
+        for term in terms:
+            self._term(store, term)
         self._head(tables.heads)
+
+    def _term(self, store: Inspector, term: Any) -> None:
+        """Name the first entry of a term in which the index as stored differs from the bodies."""
+        stored: list[int] = []
+        for page in store.postings():
+            for found, _, data in page:
+                if found == term and type(found) is type(term):
+                    with suppress(WrongError, TypeError):
+                        stored += unpack(data)
+        made = [
+            entry
+            for rows in store.records()
+            for position, _, _, body in rows
+            if (entry := self._entry(term, position, body))
+        ]
+        at = next((i for i, (a, b) in enumerate(zip(made, stored, strict=False)) if a != b), None)
+        if at is None:
+            at = min(len(made), len(stored))
+        named = {number: name for name, number in self.index.types.items()}
+        expected, there = (
+            f"#{row[at] >> TYPE_BITS} {named.get(row[at] & TYPE_MASK, 'unknown type')}"
+            if at < len(row)
+            else "no more entries"
+            for row in (made, stored)
+        )
+        field = f"postings of {named.get(term, term) if type(term) is int else term}"
+        self.found("store.postings", None, field, expected, there, f"entry {at + 1} of its history")
+
+    def _entry(self, term: Any, position: Any, body: Any) -> int:
+        """The entry of a record in the history of a term, 0 if it is not in it."""
+        try:
+            if not 0 < position <= self.index.indexed:
+                return 0
+            record = _decode(body)
+            number = self.index.types[record["type"]]
+            if number != term and term not in record["tags"]:
+                return 0
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            return 0
+        return int(position) << TYPE_BITS | number
 
     def _head(self, heads: list[tuple[Any, ...]]) -> None:
         if len(heads) != 1:
             self.found("log.head", None, "head", "one row", len(heads))
             return
-        wanted = (1, self.frontier.size, self.frontier.to_bytes(), self._recorded_at)
+        size = self.frontier.size
+        indexed = heads[0][4]
+        wanted = (1, size, self.frontier.to_bytes(), self._recorded_at)
         for field, expected, cell in zip(
-            ("one", "size", "frontier", "recorded_at"), wanted, heads[0], strict=True
+            ("one", "size", "frontier", "recorded_at"), wanted, heads[0], strict=False
         ):
             if expected != cell or type(expected) is not type(cell):
                 self.found(
                     "log.head", None, field, expected, cell, "the head row does not say what the records give"
                 )
+        if type(indexed) is not int or not 0 <= size - indexed < MAX_TAIL or indexed < 0:
+            self.found("log.head", None, "indexed", f"{max(size - MAX_TAIL + 1, 0)}..{size}", indexed)
 
 
 def uuid_bytes(text: Any) -> bytes | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
+from muniment.domain.errors import WrongError
 from muniment.domain.records import PREFIXES, TABLE
-from muniment.store.inspect import TagCells
+from muniment.store.inspect import PostingCells
+from muniment.store.sqlite_tail import TYPE_BITS, unpack
+
+MAX_TERMS = 20  # that differ are looked at entry by entry
 
 
 class Derived:
@@ -15,7 +20,7 @@ class Derived:
     def __init__(self, type_: str) -> None:
         fields = TABLE[type_].tags.split()
         self.constant = frozenset("scope:*" if f == "*" else f for f in fields if f in ("*", "incident:*"))
-        self.many = "slots" in fields
+        self.many = tuple((f, f[:-1] + ":") for f in fields if f in ("slots", "releases"))
         self.scopes = tuple(f for f in fields if f in ("scope", "channel", "slot"))
         self.plain = tuple((f, PREFIXES[f] + ":") for f in fields if f in PREFIXES)
 
@@ -31,46 +36,56 @@ class Derived:
                 tag = ("slot:" if value.count("/") == 2 else "scope:") + value
                 if tag not in tags:
                     return str(tag)
-        if self.many:
-            for slot in data.get("slots") or ():
-                if "slot:" + slot not in tags:
-                    return f"slot:{slot}"
+        for field, prefix in self.many:
+            for name in data.get(field) or ():
+                if prefix + name not in tags:
+                    return f"{prefix}{name}"
         return ""
 
 
-class TagWalk:
-    """The tag rows, taken record by record; both walks are in order of position."""
+class Index:
+    """The index as the bodies make it, against the index as stored (`store.sqlite_tail`).
 
-    def __init__(self, pages: Iterator[list[TagCells]]) -> None:
-        self._rows = (row for page in pages for row in page)
-        self._next: TagCells | None = next(self._rows, None)
-        self.strays: list[Any] = []
+    For each term, a tag or the number of a type, both sides keep a hash over its entries in order, begun with a secret of
+    this run: 100 bytes a term, whatever its history. Only where they differ are the entries themselves compared.
+    """
 
-    def row(self, position: int) -> TagCells | None:
-        """The tag rows of a record, None if it has none."""
-        row = self._next
-        while row is not None and (type(row[0]) is not int or row[0] < position):
-            self.strays.append(row[0])
-            row = next(self._rows, None)
-        if row is None or row[0] != position:
-            self._next = row
-            return None
-        self._next = next(self._rows, None)
-        return row
+    def __init__(self, indexed: int) -> None:
+        self.indexed = indexed
+        self.types: dict[str, int] = {}
+        self._seed = int.from_bytes(os.urandom(7), "big")
+        self._made: dict[Any, int] = {}
 
-    @staticmethod
-    def parsed(row: TagCells | None) -> tuple[set[Any], Any, Any, bool]:
-        """Tag ids of a record, smallest and largest type id, and whether a tag is there twice."""
-        if row is None:
-            return set(), None, None, False
-        _, count, low, high, joined = row
-        ids = {int(part) if part.isascii() and part.isdigit() else part for part in str(joined).split(",")}
-        return ids, low, high, len(ids) != count
+    def add(self, position: int, type_: str, tags: set[str]) -> None:
+        """Add a record, in order."""
+        if position > self.indexed:
+            return
+        number = self.types.get(type_)
+        if number is None:
+            number = self.types[type_] = len(self.types) + 1
+        entry, made, seed = position << TYPE_BITS | number, self._made, self._seed
+        made[number] = hash((made.get(number, seed), entry))
+        for tag in tags:
+            made[tag] = hash((made.get(tag, seed), entry))
 
-    def rest(self, last: int) -> list[Any]:
-        """Positions of tag rows that belong to no record."""
-        self.row((last + 1) << 40)
-        while self._next is not None:
-            self.strays.append(self._next[0])
-            self._next = next(self._rows, None)
-        return self.strays
+    def differing(self, rows: Iterator[list[PostingCells]]) -> tuple[list[Any], list[tuple[Any, Any, str]]]:
+        """The terms that differ, at most `MAX_TERMS`; and rows that are no rows: (term, first, why)."""
+        stored: dict[Any, int] = {}
+        odd: list[tuple[Any, Any, str]] = []
+        for page in rows:
+            for term, first, data in page:
+                try:
+                    entries = unpack(data)
+                except (WrongError, TypeError):
+                    odd.append((term, first, "no whole number of entries"))
+                    continue
+                if not entries or entries[0] >> TYPE_BITS != first:
+                    odd.append((term, first, "the first entry is another one"))
+                digest = stored.get(term, self._seed)
+                for entry in entries:
+                    digest = hash((digest, entry))
+                stored[term] = digest
+        terms = [
+            term for term in self._made.keys() | stored.keys() if self._made.get(term) != stored.get(term)
+        ]
+        return sorted(terms, key=str)[:MAX_TERMS], odd

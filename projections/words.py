@@ -61,6 +61,7 @@ _WORDS = {
     "release.paused": "release {release} paused: {cause}",
     "release.resumed": "release {release} resumed",
     "release.completed": "release {release} completed",
+    "release.aborted": "release {release} aborted, a slot is stuck",
     "release.rolled_back": "release {release} rolled back",
     "activation.planned": "activation {activation} planned: pack {pack} on {target} ({kind})",
     "activation.fetched": "activation {activation}: fetched",

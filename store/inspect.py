@@ -13,20 +13,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from muniment.domain.errors import UnavailableError
 from muniment.store import sqlite_file
 from muniment.store.api import SCHEMA_VERSION, Log
 from muniment.store.open import folder_of
 from muniment.store.sqlite_log import SqliteLog
 
 PAGE = 2048
-SNAPSHOTS = 20  # tries to open two snapshots of one head while somebody appends
 
-Cells = tuple[Any, Any, Any, Any, Any]
-"""(position, type id, id, leaf, body) as stored; any cell may be of any type in a store that was changed."""
+Cells = tuple[Any, Any, Any, Any]
+"""(position, id, leaf, body) as stored; any cell may be of any type in a store that was changed."""
 
-TagCells = tuple[Any, Any, Any, Any, Any]
-"""(position, rows, smallest type id, largest type id, tag ids joined by commas), in order of position."""
+PostingCells = tuple[Any, Any, Any]
+"""(term, first, entries) as stored, in order of term and first."""
 
 
 class Tables(NamedTuple):
@@ -34,15 +32,14 @@ class Tables(NamedTuple):
 
     Attributes:
         settings: pragma -> (expected, found). schema: object -> (expected sql, found sql), None where there is none.
-        heads: rows of the head table: (one, size, frontier, recorded_at).
-        types: names by id; `tags` likewise.
+        heads: rows of the head table: (one, size, frontier, recorded_at, indexed).
+        types: names by number.
     """
 
     settings: dict[str, tuple[Any, Any]]
     schema: dict[str, tuple[str | None, str | None]]
     heads: list[tuple[Any, ...]]
     types: dict[Any, Any]
-    tags: dict[Any, Any]
 
 
 class Inspector(Protocol):
@@ -61,8 +58,8 @@ class Inspector(Protocol):
         """Every row of records, in order of position."""
         ...
 
-    def tag_rows(self) -> Iterator[list[TagCells]]:
-        """Every row of record_tags, grouped by position."""
+    def postings(self) -> Iterator[list[PostingCells]]:
+        """Every row of the index."""
         ...
 
     def integrity(self) -> list[str]:
@@ -90,21 +87,25 @@ def inspector(store: Log | Path | str) -> Inspector:
 
 
 class SqliteInspector:
-    """A SQLite log, in two equal snapshots: one for the records, one for the tags, whose sort runs beside the reading."""
+    """A SQLite log in one snapshot; the database checks itself in another thread meanwhile."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connections: list[sqlite3.Connection] = []
-        self._helpers = ThreadPoolExecutor(2, thread_name_prefix="muniment-inspect")
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="muniment-inspect")
         try:
             self._frozen = sqlite_file.is_frozen(path)
-            self._main, self._side = self._snapshots()
-            self._first: Future[list[TagCells]] | None = None
-            self._integrity: Future[list[str]] = self._helpers.submit(self._check)
-            self._tag_cursor = self._side.cursor()
+            self._main = self._connect()
+            self._main.execute("BEGIN")
+            self._main.execute(
+                "SELECT count(*) FROM sqlite_master"
+            ).fetchone()  # no database: that is said here
+            self._integrity: Future[list[str]] = self._helper.submit(self._check)
         except BaseException as error:
             self.close()
-            raise self._said(error) from error
+            if isinstance(error, sqlite3.Error):
+                raise sqlite_file.from_sqlite(error, path) from error
+            raise
 
     def _connect(self) -> sqlite3.Connection:
         db = sqlite_file.connect(self._path, busy_s=5.0, immutable=self._frozen)
@@ -113,28 +114,19 @@ class SqliteInspector:
         db.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         return db
 
-    def _snapshots(self) -> tuple[sqlite3.Connection, sqlite3.Connection]:
-        for _ in range(SNAPSHOTS):
-            pair = (self._connect(), self._connect())
-            for db in pair:
-                db.execute("BEGIN")
-            heads = [self._head(db) for db in pair]
-            if heads[0] == heads[1]:
-                return pair
-            for db in pair:
-                self._connections.remove(db)
-                db.close()
-        raise UnavailableError(
-            f"{self._path} is written all the time", code="verify.busy", hint="try again in a quieter moment"
-        )
-
-    @staticmethod
-    def _head(db: sqlite3.Connection) -> list[Any]:
+    def _rows(self, sql: str) -> Iterator[list[Any]]:
         try:
-            return db.execute("SELECT one, size, frontier, recorded_at FROM head").fetchall()
-        except sqlite3.OperationalError:
-            db.execute("SELECT count(*) FROM sqlite_master").fetchone()  # not a database: that is said here
-            return []
+            cursor = self._main.execute(sql)
+            while rows := cursor.fetchmany(PAGE):
+                yield rows
+        except sqlite3.Error as error:
+            raise sqlite_file.from_sqlite(error, self._path) from error
+
+    def _few(self, sql: str) -> list[Any]:
+        """Rows of a small table; none if there is no such table or column: the schema check says so."""
+        with suppress(sqlite3.OperationalError):
+            return self._main.execute(sql).fetchall()
+        return []
 
     @property
     def kind(self) -> str:
@@ -154,52 +146,22 @@ class SqliteInspector:
             }
             found, expected = _objects(self._main), _shipped()
             schema = {name: (expected.get(name), found.get(name)) for name in sorted({*found, *expected})}
-            return Tables(settings, schema, self._head(self._main), self._names("types"), self._names("tags"))
+            heads = self._few("SELECT one, size, frontier, recorded_at, indexed FROM head")
+            return Tables(settings, schema, heads, dict(self._few("SELECT id, name FROM types")))
         except sqlite3.Error as error:
-            raise self._said(error) from error
-
-    def _names(self, table: str) -> dict[Any, Any]:
-        with suppress(sqlite3.OperationalError):  # no such table: the schema check says so
-            return dict(self._main.execute(f"SELECT id, name FROM {table}"))  # noqa: S608  # a constant
-        return {}
+            raise sqlite_file.from_sqlite(error, self._path) from error
 
     def records(self) -> Iterator[list[Cells]]:
-        try:
-            cursor = self._main.execute(
-                "SELECT position, type, id, leaf, body FROM records ORDER BY position"
-            )
-            while rows := cursor.fetchmany(PAGE):
-                yield rows
-        except sqlite3.Error as error:
-            raise self._said(error) from error
+        return self._rows("SELECT position, id, leaf, body FROM records ORDER BY position")
 
-    def start_tags(self) -> None:
-        """Begin the sort of the tags in another thread (SQLite lets go of the interpreter lock)."""
-        self._first = self._helpers.submit(self._sort_tags)
-
-    def _sort_tags(self) -> list[TagCells]:
-        self._tag_cursor.execute(
-            "SELECT position, count(*), min(type), max(type), group_concat(tag) FROM record_tags GROUP BY position"
-        )
-        return self._tag_cursor.fetchmany(PAGE)
-
-    def tag_rows(self) -> Iterator[list[TagCells]]:
-        try:
-            if self._first is None:
-                self.start_tags()
-            assert self._first is not None
-            rows = self._first.result()
-            while rows:
-                yield rows
-                rows = self._tag_cursor.fetchmany(PAGE)
-        except sqlite3.Error as error:
-            raise self._said(error) from error
+    def postings(self) -> Iterator[list[PostingCells]]:
+        return self._rows("SELECT term, first, entries FROM postings ORDER BY term, first")
 
     def integrity(self) -> list[str]:
         try:
             return self._integrity.result()
         except sqlite3.Error as error:
-            raise self._said(error) from error
+            raise sqlite_file.from_sqlite(error, self._path) from error
 
     def _check(self) -> list[str]:
         db = self._connect()
@@ -209,14 +171,9 @@ class SqliteInspector:
     def close(self) -> None:
         for db in self._connections:
             db.interrupt()
-        self._helpers.shutdown(wait=True)
+        self._helper.shutdown(wait=True)
         for db in self._connections:
             db.close()
-
-    def _said(self, error: BaseException) -> BaseException:
-        if isinstance(error, sqlite3.Error):
-            return sqlite_file.from_sqlite(error, self._path)
-        return error
 
 
 def _objects(db: sqlite3.Connection) -> dict[str, str]:
@@ -252,12 +209,9 @@ class LogInspector:
         size = self._log.head().size
         leaves = self._log.leaves(until=size)
         for page in self._log.pages(until=size, size=PAGE):
-            yield [
-                (position, None, None, leaf, body)
-                for (position, body), leaf in zip(page, leaves, strict=False)
-            ]
+            yield [(position, None, leaf, body) for (position, body), leaf in zip(page, leaves, strict=False)]
 
-    def tag_rows(self) -> Iterator[list[TagCells]]:
+    def postings(self) -> Iterator[list[PostingCells]]:
         return iter(())
 
     def integrity(self) -> list[str]:

@@ -1,0 +1,130 @@
+"""I12: records of unrelated tags may stand in any order, and no core digest tells (the timeline is exempt; settled.md, 19)."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from muniment.domain.canonical import encode
+from muniment.projections import digest
+from muniment.projections.fold import Stopped
+from muniment.projections.model import ReadModel
+from muniment.projections.registry import ALL, BY_NAME, DRIVER
+from muniment.store.memory import MemoryLog
+
+
+def _load_story() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+story = _load_story()
+
+
+def _told() -> list[bytes]:
+    """Two stories of different names, one after the other."""
+    clock = story.Clock()
+    log = MemoryLog("records", clock=clock)
+    story.Story(log, clock).whole()
+    bodies = [body for _, body in log.read()]
+    return bodies + [_renamed(body) for body in bodies[3:]]
+
+
+def _renamed(body: bytes) -> bytes:
+    """The same record of another build, pack, release, environment …; no name is shared."""
+    text = body.decode()
+    teller = story.Story(MemoryLog(), story.Clock())
+    for name in ("b-1", "b-2"):
+        digits = teller.pack_id(name)[7:]
+        text = text.replace(digits, digits[::-1])
+    for old, new in (
+        ("prod/", "test/"),
+        ('"prod"', '"test"'),
+        ('scope:prod"', 'scope:test"'),
+        ('"t1"', '"t9"'),
+        ("target:t1", "target:t9"),
+        ('"app"', '"lib"'),
+    ):
+        text = text.replace(old, new)
+    text = text.replace("product:app", "product:lib")
+    for name in ("b-1", "b-2", "r-1", "r-2", "in-1", "in-2", "i-1", "rb-1", "a-1", "a-2", "a-3"):
+        text = text.replace(name, name + "9")
+    return text.encode()
+
+
+BODIES = _told()
+TAGS = [frozenset(json.loads(body)["tags"]) for body in BODIES]
+
+
+def _core(bodies: list[bytes]) -> dict[str, str]:
+    model = ReadModel()
+    DRIVER.page(model, list(enumerate(bodies, 1)), 0)
+    return {p.name: digest.core(p, model) for p in ALL if not p.exempt}
+
+
+EXPECTED = _core(BODIES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(BODIES) - 2), st.integers(1, 80)), min_size=1, max_size=120))
+def test_permuting_unrelated_records_changes_no_core_digest(moves: list[tuple[int, int]]) -> None:
+    """Move records forward past those they share no tag with."""
+    order = list(range(len(BODIES)))
+    for start, steps in moves:
+        at = start
+        for _ in range(steps):
+            if at + 1 >= len(order) or TAGS[order[at]] & TAGS[order[at + 1]]:
+                break
+            order[at], order[at + 1] = order[at + 1], order[at]
+            at += 1
+    assert _core([BODIES[index] for index in order]) == EXPECTED
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.text("abc", min_size=1, max_size=5))
+def test_clocks_and_hosts_are_in_no_core_digest(shift: int, place: str) -> None:
+    def moved(body: bytes) -> bytes:
+        record: dict[str, Any] = json.loads(body)
+        for field in ("occurred_at", "recorded_at"):
+            record[field] = f"2027-01-01T00:00:00.{shift:06d}Z"
+        if "location" in record["data"]:
+            record["data"]["location"] = f"/{place}"
+        return encode(record)
+
+    assert _core([moved(body) for body in BODIES]) == EXPECTED
+
+
+LASTING = (
+    "build.compiled/1",
+    "incident.declared/1",
+    "intake.recorded/1",
+    "pack.blocked/1",
+    "release.completed/1",
+    "slot.good_attested/1",
+    "slot.quarantined/1",
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from([i for i, body in enumerate(BODIES) if json.loads(body)["type"] in LASTING]))
+def test_a_lost_record_shows(index: int) -> None:
+    """The core digest is no constant: leaving out a record whose effect nothing undoes shows, or stops the fold."""
+    try:
+        found = _core(BODIES[:index] + BODIES[index + 1 :])
+    except Stopped:
+        return
+    assert found != EXPECTED
+
+
+def test_the_timeline_is_exempt_and_nothing_else() -> None:
+    assert {p.name for p in ALL if p.exempt} == {"timeline"}
+    assert BY_NAME["timeline"].exempt

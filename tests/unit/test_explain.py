@@ -1,0 +1,210 @@
+"""Explanations, decisions made again, and evidence summaries."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from muniment.app import explain, redecide
+from muniment.app.evidence_summary import summarized
+from muniment.app.reading import Reader
+from muniment.domain.errors import NotFoundError
+from muniment.store.api import Draft
+from muniment.store.evidence import EvidenceStore
+from muniment.store.memory import MemoryLog
+
+
+def _load_story() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+story = _load_story()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryLog, Any, Path]:
+    root = tmp_path_factory.mktemp("explain")
+    clock = story.Clock()
+    log = MemoryLog("records", clock=clock)
+    teller = story.Story(log, clock, EvidenceStore(root / "evidence", root / "staging"))
+    teller.whole()
+    return log, teller, root
+
+
+@pytest.fixture
+def reader(told: tuple[MemoryLog, Any, Path]) -> Reader:
+    log, teller, root = told
+    return Reader(log, now=teller.clock.now, base=root / "home")
+
+
+def why(reader: Reader, text: str) -> dict[str, Any]:
+    page = explain.explained(reader, text)
+    assert page["schema"] == "explain/1"
+    assert json.loads(json.dumps(page)) == page
+    (data,) = page["data"]
+    return dict(data)
+
+
+def test_a_refusal_names_rule_cause_and_next(reader: Reader) -> None:
+    found = why(reader, "#67")
+    assert found["answer"] == "refused"
+    assert found["rule"]["id"] == "R9.pinned"
+    assert found["cause"]["position"] == 65
+    assert found["cause"]["reason"] == "hold for audit"
+    assert found["next"].startswith("muniment channel unpin")
+    assert found["policy"]["policy"] == "solo"
+    assert found["policy"]["equal"]
+    assert found["redecided"] == {"verdict": "equal", "divergences": []}
+
+
+def test_a_rollback_shows_its_candidates_and_facts(reader: Reader) -> None:
+    found = why(reader, "#84")
+    assert [candidate["code"] for candidate in found["candidates"]][-1] == "chosen"
+    assert "R5" in found["rule"]["id"]
+    assert [event["position"] for event in found["events"]] == [82, 83, 84]
+    assert {81, 79, 40} <= {fact["position"] for fact in found["facts"]}
+    assert max(fact["position"] for fact in found["facts"]) <= 81
+
+
+def test_an_entity_is_explained_by_its_state_and_last_record(reader: Reader) -> None:
+    found = why(reader, "prod/stable/eu")
+    assert found["state"]["targets"][0]["mode"] == "STEADY"
+    assert found["record"]["position"] == 97
+    assert why(reader, "b-1")["state"]["state"] == "ELIGIBLE"
+    assert why(reader, "in-1")["state"]["files"] == 1
+
+
+def test_the_first_record_has_no_facts_and_no_policy(reader: Reader) -> None:
+    found = why(reader, "#1")
+    assert (found["facts"], found["policy"]) == ([], None)
+    assert found["redecided"]["verdict"] == "equal"
+
+
+def test_nothing_is_explained_of_what_is_not_there(reader: Reader) -> None:
+    with pytest.raises(NotFoundError):
+        explain.explained(reader, "r-9")
+
+
+# -- decisions made again ----------------------------------------------------------------------------------------------
+
+
+def test_every_decision_of_the_story_comes_out_as_recorded(told: tuple[MemoryLog, Any, Path]) -> None:
+    log, _, _ = told
+    assert list(redecide.every(log)) == []
+    assert {redecide.redecide(log, p).verdict for p in range(1, log.head().size + 1)} == {"equal"}
+
+
+def altered(log: MemoryLog, position: int, change: Any) -> MemoryLog:
+    """The same log with one record changed."""
+    made = MemoryLog("records", clock=story.Clock())
+    for at, body in log.read():
+        record = json.loads(body)
+        if at == position:
+            change(record)
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        start = text.index(b'"recorded_at":"') + 15
+        made.append(
+            [Draft(record["id"], record["type"], tuple(record["tags"]), text[:start], text[start + 27 :])]
+        )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("position", "path", "value", "field"),
+    [
+        (67, ("data", "rule"), "R9.other", "#67 data"),
+        (67, ("type",), "clock.jump_accepted/1", "types"),
+        (65, ("data", "pack"), "sha256:" + "0" * 64, "#65 data"),
+        (65, ("command", "args", "pack"), "sha256:" + "0" * 64, "basis.query"),
+        (65, ("command", "name"), "channel.invented", "decision"),
+        (65, ("command", "args"), {}, "decision"),
+        (65, ("command",), None, "command"),
+        (65, ("basis", "policy"), "sha256:" + "0" * 64, "basis.policy"),
+        (65, ("basis", "query"), [], "basis.query"),
+        (65, ("basis", "after"), 10, "basis.query"),
+        (65, ("occurred_at",), "not a time", "decision"),
+        (8, ("evidence",), [], "#8 evidence"),
+        (83, ("data", "trace"), [], "#83 data"),
+    ],
+)
+def test_what_was_not_decided_so_is_named(
+    told: tuple[MemoryLog, Any, Path], position: int, path: tuple[str, ...], value: Any, field: str
+) -> None:
+    def change(record: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            record = record[key]
+        if value is None:
+            del record[path[-1]]
+        else:
+            record[path[-1]] = value
+
+    answer = redecide.redecide(altered(told[0], position, change), position)
+    assert answer.verdict == "different"
+    fields = [one.field for one in answer.divergences]
+    assert field in fields or (field == "basis.query" and fields), fields
+    assert all(one.expected != one.found for one in answer.divergences)
+
+
+def test_a_fact_that_was_not_there_changes_the_answer(told: tuple[MemoryLog, Any, Path]) -> None:
+    """Without the pin the refusal of r-2 does not come out again."""
+
+    def change(record: dict[str, Any]) -> None:
+        record["type"] = "channel.unpinned/1"
+        del record["data"]["expires_at"], record["data"]["owner"]
+
+    log = altered(told[0], 65, change)
+    found = [one for one in redecide.every(log) if one[0] == 67]
+    assert found
+    assert "types" in {one[1] for one in found}
+
+
+# -- evidence summary --------------------------------------------------------------------------------------------------
+
+
+def test_summary_of_the_store_and_of_a_subject(reader: Reader, told: tuple[MemoryLog, Any, Path]) -> None:
+    evidence = told[1].evidence
+    whole = summarized(reader, evidence, check=True)
+    assert (whole["verdict"], whole["exit_code"]) == ("checked", 0)
+    assert whole["counts"]["promised"] == whole["counts"]["present"] == 9
+    build = summarized(reader, evidence, "b-1")
+    assert build["verdict"] == "present"
+    assert build["roles"] == {"pack-manifest": 1, "stage-log": 2}
+    assert summarized(reader, evidence, "#8")["counts"]["promised"] == 1
+
+
+@pytest.mark.parametrize("text", ["#1", "prod/stable"])
+def test_nothing_promised_is_no_pass(reader: Reader, told: tuple[MemoryLog, Any, Path], text: str) -> None:
+    found = summarized(reader, told[1].evidence, text, check=True)
+    assert (found["verdict"], found["exit_code"]) == ("nothing promised", 7)
+
+
+def test_gap_and_damage_exit_seven(reader: Reader, tmp_path: Path) -> None:
+    root = tmp_path
+    clock = story.Clock()
+    log = MemoryLog("records", clock=clock)
+    evidence = EvidenceStore(root / "evidence", root / "staging")
+    story.Story(log, clock, evidence).whole()
+    reader = Reader(log, now=clock.now, base=root / "home")
+    rows = summarized(reader, evidence)["data"]
+    one, two = evidence.path(rows[0]["blake3"]), evidence.path(rows[1]["blake3"])
+    data = two.read_bytes()
+    two.chmod(0o600)
+    two.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+    assert summarized(reader, evidence)["verdict"] == "present", "damage of equal size shows by --check only"
+    checked = summarized(reader, evidence, check=True)
+    assert (checked["verdict"], checked["exit_code"]) == ("damaged", 7)
+    two.write_bytes(b"")
+    assert summarized(reader, evidence)["verdict"] == "damaged"
+    one.unlink()
+    gap = summarized(reader, evidence)
+    assert (gap["verdict"], gap["exit_code"]) == ("gap", 7)
+    assert [row["position"] for row in gap["data"] if row["state"] == "gap"] == [rows[0]["position"]]

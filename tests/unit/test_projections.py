@@ -1,0 +1,432 @@
+"""Projections: the fold that makes them, their digests, their memo, and what they show."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from muniment.app import memo, projecting
+from muniment.domain.commands import FOLD
+from muniment.domain.decision import Fact
+from muniment.domain.envelope import read_fact
+from muniment.domain.errors import InvalidError, UsageError
+from muniment.domain.records import TABLE
+from muniment.domain.world import World, fold, policy_of
+from muniment.projections import digest, timeline, words
+from muniment.projections.base import Simple
+from muniment.projections.fold import KNOWN, WITHOUT_STATE, Driver, Stopped, decode_fact
+from muniment.projections.model import ReadModel
+from muniment.projections.registry import ALL, BY_NAME, DRIVER, VERSIONS
+from muniment.store.api import Draft
+from muniment.store.memory import MemoryLog
+
+
+def _load_story() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+story = _load_story()
+
+AT = "2026-10-01T00:00:00.000000Z"
+
+
+@pytest.fixture(scope="module")
+def log() -> MemoryLog:
+    """The whole story on a log in memory."""
+    clock = story.Clock()
+    made = MemoryLog("records", clock=clock)
+    story.Story(made, clock).whole()
+    return made
+
+
+def grown() -> tuple[MemoryLog, Any]:
+    """A log of one's own, and who tells it."""
+    clock = story.Clock()
+    made = MemoryLog("records", clock=clock)
+    teller = story.Story(made, clock)
+    teller.whole()
+    return made, teller
+
+
+def model_of(log: MemoryLog, until: int | None = None) -> ReadModel:
+    model = ReadModel()
+    DRIVER.fold(model, log.pages(until=until))
+    return model
+
+
+def append_raw(log: MemoryLog, record: dict[str, Any]) -> None:
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    head, mark, tail = text.encode().partition(b'"recorded_at":"')
+    log.append([Draft(record["id"], record["type"], tuple(record["tags"]), head + mark, tail)])
+
+
+def raw(log: MemoryLog, **changed: Any) -> dict[str, Any]:
+    record = json.loads(next(log.read(after=3, until=4))[1])
+    return {**record, "id": "00000000-0000-7000-8000-000000000000", "recorded_at": "", **changed}
+
+
+# -- the fold ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_types_the_fold_knows_are_the_registry() -> None:
+    assert set(TABLE) == KNOWN
+    assert set(FOLD) & WITHOUT_STATE == set()
+
+
+def test_every_part_of_the_model_belongs_to_one_projection() -> None:
+    parts = [part for projection in ALL for part in projection.parts]
+    assert sorted(ReadModel.__struct_fields__) == sorted(parts)
+
+
+def test_every_handler_of_the_domain_is_used(log: MemoryLog) -> None:
+    used = {(type_, handler) for p in ALL for type_, handlers in p.handles.items() for handler in handlers}
+    assert {(type_, handler) for type_, handlers in FOLD.items() for handler in handlers} <= used
+
+
+def test_projections_and_decisions_see_the_same_world(log: MemoryLog) -> None:
+    facts = [read_fact(body, position) for position, body in log.read()]
+    decided = fold(World(), facts, FOLD)
+    model = model_of(log)
+    for part in World.__struct_fields__:
+        assert getattr(decided, part) == getattr(model, part), part
+
+
+def test_a_fact_decoded_from_its_second_half_is_the_fact(log: MemoryLog) -> None:
+    for position, body in log.read():
+        expected, found = read_fact(body, position), decode_fact(body, position)
+        for field in Fact.__struct_fields__:
+            assert getattr(expected, field) == getattr(found, field), (position, field)
+
+
+@pytest.mark.parametrize("where", ["command", "basis", "actor", "batch"])
+def test_a_mark_inside_another_object_misleads_nobody(log: MemoryLog, where: str) -> None:
+    record = {**raw(log, command={"name": "x", "args": {}, "key": ""}), "basis": {}, "batch": {}}
+    inner = {"a": 1, "correlation": "c", "data": {"intake": "forged"}, "type": "clock.jump_observed/1"}
+    record[where] = {**record[where], "args": inner, "zz": inner, "a}": "}"}
+    body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    assert decode_fact(body, 9).data == read_fact(body, 9).data == record["data"]
+    assert decode_fact(body, 9).actor == read_fact(body, 9).actor
+
+
+def test_an_unknown_type_stops_the_fold_and_says_where() -> None:
+    log, _ = grown()
+    append_raw(log, raw(log, type="build.invented/1"))
+    with pytest.raises(Stopped) as stopped:
+        model_of(log)
+    assert stopped.value.exit_code == 10
+    assert stopped.value.position == 103
+    assert stopped.value.context["position"] == 104
+    assert stopped.value.code == "record.type_unknown"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"type": "build.finished/1"},
+        {"type": "incident.contained/1", "data": {}},
+        {"type": "intake.recorded/2"},
+        {"data": []},
+        {"actor": "alice"},
+        {"type": 7},
+    ],
+)
+def test_a_record_that_does_not_fit_stops_the_fold(changed: dict[str, Any]) -> None:
+    log, _ = grown()
+    record = raw(log, **changed)
+    text = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
+    with pytest.raises(InvalidError) as stopped:
+        DRIVER.page(model_of(log), [(104, text)], 103)
+    assert stopped.value.exit_code == 10
+
+
+def test_a_driver_refuses_a_type_outside_the_registry() -> None:
+    odd = Simple("odd", 1, "?", handles=({"x.y/1": timeline.on_any},), parts=(), rows=lambda m, a, p: [])
+    with pytest.raises(InvalidError):
+        Driver([odd])
+
+
+# -- views -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_json_and_change_nothing(log: MemoryLog) -> None:
+    model = model_of(log)
+    for projection in ALL:
+        before = digest.full(projection, model)
+        rows = projection.rows(model, AT, policy_of(model))
+        assert json.loads(json.dumps(rows)) == rows
+        assert digest.full(projection, model) == before
+
+
+def test_slots_say_what_runs_what_holds_it_and_where_a_rollback_would_go(log: MemoryLog) -> None:
+    model = model_of(log)
+    (slot,) = BY_NAME["slots"].rows(model, AT, policy_of(model))
+    (target,) = slot["targets"]
+    first = story.Story(log, story.Clock()).pack_id("b-1")
+    assert slot["desired"] == target["active"] == target["lkg"] == first
+    assert target["mode"] == "STEADY"
+    assert [freeze["freeze"] for freeze in slot["freezes"]] == ["fz-i-1"]
+    assert slot["pin"] is None
+
+
+def test_expiry_is_evaluated_at_the_instant_given() -> None:
+    log, teller = grown()
+    teller.must(
+        story.command("channel.freeze", "prod/stable", "fz-9", "FORWARD", "2026-09-25T00:00:00.000000Z")
+    )
+    first = teller.pack_id("b-1")
+    teller.must(story.command("channel.pin", "prod/stable", first, "2026-09-25T00:00:00.000000Z"))
+    model = model_of(log)
+    (before,) = BY_NAME["slots"].rows(model, "2026-09-24T23:59:59.999999Z", policy_of(model))
+    (after,) = BY_NAME["slots"].rows(model, "2026-09-25T00:00:00.000000Z", policy_of(model))
+    assert {f["freeze"] for f in before["freezes"]} - {f["freeze"] for f in after["freezes"]} == {"fz-9"}
+    assert before["pin"]["pack"] == first
+    assert after["pin"] is None
+
+
+def test_lkg_is_computed_and_a_blocked_pack_is_none() -> None:
+    log, teller = grown()
+    teller.must(story.command("pack.block", teller.pack_id("b-1"), "prod", "bl-9", "CVE-9"))
+    model = model_of(log)
+    (slot,) = BY_NAME["slots"].rows(model, AT, policy_of(model))
+    assert slot["targets"][0]["lkg"] == ""
+    assert slot["targets"][0]["good"] != []
+
+
+def test_evidence_counts_files_bytes_and_roles_of_a_subject(log: MemoryLog) -> None:
+    rows = {
+        row["subject"]: row for row in BY_NAME["evidence"].rows(model_of(log), AT, policy_of(ReadModel()))
+    }
+    assert rows["build:b-1"]["roles"] == {"pack-manifest": 1, "stage-log": 2}
+    assert rows["intake:in-1"]["files"] == 1
+    assert not [subject for subject in rows if subject.startswith(("scope:", "command:"))]
+
+
+def test_timeline_counts_every_record_and_forgets_the_oldest_day_last(
+    log: MemoryLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timeline, "MAX_DAYS", 2)
+    model = model_of(log)
+    assert sum(row["records"] for row in timeline.rows(model, AT, policy_of(model))) == 103
+    fact = read_fact(next(log.read())[1], 1)
+    for day in range(22, 27):
+        fact.recorded_at = f"2026-09-{day}T00:00:00.000000Z"
+        timeline.on_any(model, fact)
+    assert list(model.timeline.days) == ["2026-09-25", "2026-09-26"]
+    rows = timeline.rows(model, AT, policy_of(model))
+    assert sum(row["records"] for row in rows) == model.timeline.records == 108
+    assert rows[0]["day"] == ""
+
+
+def test_words_name_every_type_with_fields_it_has() -> None:
+    assert {type_.partition("/")[0] for type_ in TABLE} == set(words._WORDS)
+    import string
+
+    for type_, row in TABLE.items():
+        fields = {
+            field
+            for _, field, _, _ in string.Formatter().parse(words._WORDS[type_.partition("/")[0]])
+            if field
+        }
+        assert fields <= set(row.payload.model_fields), type_
+
+
+def test_words_are_one_line_without_control_characters(log: MemoryLog) -> None:
+    fact = read_fact(next(log.read(after=96, until=97))[1], 97)
+    fact.data["summary"] = "a\nb\x1b[31m" + "x" * 500
+    line = words.line(fact)
+    assert line.isprintable()
+    assert len(line) <= words.MAX
+    fact.type = "no.such/1"
+    assert words.line(fact) == "no.such/1"
+
+
+# -- digests -----------------------------------------------------------------------------------------------------------
+
+
+def test_core_digest_leaves_clocks_places_and_attempts_out() -> None:
+    slots, model = BY_NAME["slots"], model_of(grown()[0])
+    core, full = digest.core(slots, model), digest.full(slots, model)
+    target = model.slots[story.SLOT].targets["t1"]
+    target.location, target.confirmed_at = "/elsewhere", AT
+    assert target.activation is not None
+    target.activation.activation = "a-other"
+    assert target.stuck is None
+    assert digest.full(slots, model) != full
+    assert digest.core(slots, model) == core
+    target.active = "sha256:" + "0" * 64
+    assert digest.core(slots, model) != core
+
+
+def test_core_digest_keeps_the_order_of_positions() -> None:
+    slots, model = BY_NAME["slots"], model_of(grown()[0])
+    core = digest.core(slots, model)
+    target = model.slots[story.SLOT].targets["t1"]
+    (attested,) = target.attestations
+    (pack,) = target.revoked
+    attested.position -= 1
+    assert digest.core(slots, model) == core, "the order is the same"
+    attested.position = target.revoked[pack] + 1
+    assert digest.core(slots, model) != core, "good after the revocation is another story"
+
+
+def test_every_field_of_a_projection_is_in_its_full_digest() -> None:
+    model = model_of(grown()[0])
+    before = {p.name: digest.full(p, model) for p in ALL}
+    model.incident_count += 1
+    model.timeline.records += 1
+    after = {p.name: digest.full(p, model) for p in ALL}
+    assert {name for name in before if before[name] != after[name]} == {"incidents", "timeline"}
+
+
+# -- memo, status, rebuild ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projecting, "SAVE_AFTER", 1)
+
+
+def digests_of(model: ReadModel) -> dict[str, str]:
+    return {p.name: digest.full(p, model) for p in ALL}
+
+
+def test_a_memo_is_used_and_gives_what_a_rebuild_gives(eager: None, tmp_path: Path) -> None:
+    log, teller = grown()
+    first = projecting.current(log, tmp_path)
+    assert (first.cursor.memo, first.cursor.position, first.cursor.note) == (0, 103, "")
+    teller.must(story.command("clock.accept", 9))
+    second = projecting.current(log, tmp_path)
+    assert (second.cursor.memo, second.cursor.position) == (103, 104)
+    assert digests_of(second.model) == digests_of(model_of(log))
+    assert second.cursor.root == log.head().root.hex()
+
+
+def test_short_catch_ups_are_not_written(tmp_path: Path) -> None:
+    log, _ = grown()
+    projecting.current(log, tmp_path)
+    assert not memo.path_of("s-story", tmp_path).exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "note"),
+    [
+        (lambda data: data[: len(data) // 2], "memo is damaged"),
+        (lambda data: b"", "memo is damaged"),
+        (lambda data: b"not json\n", "memo is damaged"),
+        (lambda data: b"[1]\n", "memo is damaged"),
+        (lambda data: data.replace(b'"position": 103', b'"position": 102'), "memo is damaged"),
+        (lambda data: data.replace(b"s-story", b"s-other", 1), "memo of another store or format"),
+        (lambda data: data.replace(b'"slots": 1', b'"slots": 2'), "memo of other projection versions"),
+    ],
+)
+def test_a_damaged_or_foreign_memo_counts_as_none(
+    eager: None, tmp_path: Path, damage: Any, note: str
+) -> None:
+    log, _ = grown()
+    projecting.current(log, tmp_path)
+    path = memo.path_of("s-story", tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    assert memo.load("s-story", tmp_path).note == note
+    found = projecting.current(log, tmp_path)
+    assert found.cursor.memo == 0
+    assert digests_of(found.model) == digests_of(model_of(log))
+
+
+def test_a_memo_of_another_history_of_the_same_store_is_discarded(eager: None, tmp_path: Path) -> None:
+    log, teller = grown()
+    other, other_teller = grown()
+    teller.must(story.command("clock.accept", 1))
+    other_teller.must(story.command("clock.accept", 2))
+    projecting.current(log, tmp_path)
+    other_teller.must(story.command("clock.accept", 3))
+    found = projecting.current(other, tmp_path)
+    assert found.cursor.memo == 0
+    assert digests_of(found.model) == digests_of(model_of(other))
+
+
+def test_a_memo_beyond_a_cut_log_is_discarded(eager: None, tmp_path: Path) -> None:
+    log, teller = grown()
+    teller.must(story.command("clock.accept", 1))
+    projecting.current(log, tmp_path)
+    assert projecting.current(grown()[0], tmp_path).cursor.memo == 0
+
+
+def test_a_view_of_the_past_starts_at_a_memo_not_beyond_it(eager: None, tmp_path: Path) -> None:
+    log, teller = grown()
+    projecting.current(log, tmp_path)
+    teller.must(story.command("clock.accept", 9))
+    assert projecting.current(log, tmp_path, as_of=103).cursor.memo == 103
+    past = projecting.current(log, tmp_path, as_of=60)
+    assert (past.cursor.memo, past.cursor.position) == (0, 60)
+    assert digests_of(past.model) == digests_of(model_of(log, 60))
+    for wrong in (-1, 105):
+        with pytest.raises(UsageError):
+            projecting.current(log, tmp_path, as_of=wrong)
+
+
+def test_a_home_that_cannot_be_written_costs_only_the_memo(eager: None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    log, _ = grown()
+    found = projecting.current(log, tmp_path / "file")
+    assert found.cursor.position == 103
+    assert found.cursor.note.startswith("memo not written")
+
+
+def test_an_empty_log_has_an_empty_model(tmp_path: Path) -> None:
+    log = MemoryLog()
+    assert projecting.current(log, tmp_path).cursor.position == 0
+    assert projecting.status(log, tmp_path)["exit_code"] == 0
+
+
+def test_status_is_fresh_at_the_head(tmp_path: Path) -> None:
+    log, _ = grown()
+    status = projecting.status(log, tmp_path)
+    assert status["exit_code"] == 0
+    assert {(row["position"], row["lag"], row["stale"]) for row in status["data"]} == {(103, 0, False)}
+    assert {row["projection"]: row["version"] for row in status["data"]} == VERSIONS
+
+
+def test_status_of_a_stopped_fold_is_stale_and_says_why(tmp_path: Path) -> None:
+    log, _ = grown()
+    append_raw(log, raw(log, type="build.invented/1"))
+    append_raw(log, raw(log, id="00000000-0000-7000-8000-000000000001"))
+    status = projecting.status(log, tmp_path)
+    assert status["exit_code"] == 8
+    assert status["stopped"]["position"] == 104
+    assert {(row["position"], row["lag"], row["stale"]) for row in status["data"]} == {(103, 2, True)}
+    with pytest.raises(Stopped):
+        projecting.current(log, tmp_path)
+    with pytest.raises(Stopped):
+        projecting.rebuild(log, tmp_path)
+    assert not memo.path_of("s-story", tmp_path).exists()
+
+
+def test_rebuild_compares_and_swaps(eager: None, tmp_path: Path) -> None:
+    log, _ = grown()
+    assert projecting.rebuild(log, tmp_path)["verdict"] == "nothing to compare with"
+    equal = projecting.rebuild(log, tmp_path)
+    assert (equal["verdict"], equal["exit_code"]) == ("equal", 0)
+    live = memo.load("s-story", tmp_path)
+    assert live.model is not None
+    live.model.incident_count = 99
+    memo.save("s-story", tmp_path, live.model, live.frontier)
+    different = projecting.rebuild(log, tmp_path)
+    assert (different["verdict"], different["exit_code"]) == ("different", 7)
+    assert [row["projection"] for row in different["data"] if not row["equal"]] == ["incidents"]
+    assert projecting.rebuild(log, tmp_path)["verdict"] == "equal"
+
+
+def test_progress_is_told_the_way_to_the_end(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    log, _ = grown()
+    projecting.current(log, tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (103, 103)
