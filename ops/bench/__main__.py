@@ -37,7 +37,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--records", type=int, action="append", help="records in the log; may be repeated")
     parser.add_argument("--runs", type=int, default=RUNS, help="how often each case is taken")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the usual work in a timed part")
-    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()), help="where files are made")
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where files are made"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
     asked = parser.parse_args(argv)
     options = Options(tuple(asked.records or SIZES), asked.runs, asked.scale, asked.folder)

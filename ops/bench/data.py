@@ -1,9 +1,9 @@
 """The records that benchmarks use: a deterministic story of a fleet, about 590 canonical bytes and 3 tags a record.
 
-The n-th record is a function of n alone. The first records set the store up (store, policy, intake, channels); then cycles of
-24 records follow, each one build, its pack, its release and one activation with health reports. Payloads and tags are those
-of the registry, so every projection folds them; `tests/unit/test_bench.py` validates each type. They are observed facts:
-no `command` and no `basis`, which a decided record has and bulk intake has not.
+The n-th record is a function of n alone. The first records set the store up (store, policy, channels); then cycles of 25 records
+follow, each one intake, its build, its pack, its release and one activation with health reports. Payloads and tags are
+those of the registry, so every projection folds them; `tests/unit/test_bench.py` validates each type. They are observed
+facts: no `command` and no `basis`, which a decided record has and bulk intake has not.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ PRODUCTS = 20
 PLACES = 192  # (slot, target) pairs; they do not grow with the log, builds and packs do
 CHANNELS = ("prod/canary", "prod/stable", "stage/canary", "stage/stable")
 COHORTS = 12
-INTAKE = "in-0"
 BATCH = 1000
 
 Record = dict[str, Any]
 Plan = tuple[str, Record, tuple[str, ...], bool]  # type, payload, tags, with evidence
 
 
-def record(n: int) -> Record:
-    """The n-th record (n >= 1) without `recorded_at`."""
-    type_, data, tags, with_evidence = _setup(n) if n <= SETUP else _cycle(n - SETUP - 1)
+def record(n: int, cycles: int = 0) -> Record:
+    """The n-th record (n >= 1) without `recorded_at`; with `cycles`, builds and packs are told again after so many."""
+    type_, data, tags, with_evidence = _setup(n) if n <= SETUP else _cycle(n - SETUP - 1, cycles)
     at = from_micros(START_US + n * STEP_US)
     found: Record = {
         "v": VERSION,
@@ -51,9 +50,9 @@ def record(n: int) -> Record:
     return found
 
 
-def records(first: int, count: int) -> Iterator[Record]:
+def records(first: int, count: int, cycles: int = 0) -> Iterator[Record]:
     """Records first .. first + count - 1."""
-    return (record(n) for n in range(first, first + count))
+    return (record(n, cycles) for n in range(first, first + count))
 
 
 def draft(found: Record) -> Draft:
@@ -62,15 +61,15 @@ def draft(found: Record) -> Draft:
     return Draft(found["id"], found["type"], tuple(found["tags"]), head, tail)
 
 
-def drafts(first: int, count: int) -> list[Draft]:
+def drafts(first: int, count: int, cycles: int = 0) -> list[Draft]:
     """Records as a store takes them."""
-    return [draft(found) for found in records(first, count)]
+    return [draft(found) for found in records(first, count, cycles)]
 
 
-def fill(log: Log, size: int, first: int = 1) -> None:
+def fill(log: Log, size: int, first: int = 1, cycles: int = 0) -> None:
     """Append records first .. size in batches of 1000."""
     for start in range(first, size + 1, BATCH):
-        log.append(drafts(start, min(BATCH, size + 1 - start)))
+        log.append(drafts(start, min(BATCH, size + 1 - start), cycles))
 
 
 def record_id(n: int, kind: str = "r") -> str:
@@ -93,7 +92,13 @@ def place(number: int) -> tuple[str, str]:
 
 def _evidence(n: int) -> Record:
     digest = hashlib.sha256(f"evidence{n}".encode()).hexdigest()
-    return {"role": "log", "blake3": digest, "sha256": digest, "bytes": 4096 + n % 9999, "media_type": "text/plain"}
+    return {
+        "role": "log",
+        "blake3": digest,
+        "sha256": digest,
+        "bytes": 4096 + n % 9999,
+        "media_type": "text/plain",
+    }
 
 
 def _setup(n: int) -> Plan:
@@ -109,23 +114,17 @@ def _setup(n: int) -> Plan:
         }
         return "store.created/1", data, ("scope:*",), False
     if n == 2:
-        document = json.loads((Path(__file__).parents[1] / "policies" / "solo.json").read_text(encoding="utf-8"))
-        policy = {"policy": "solo", "digest": parse(document).digest, "document": document, "reason": "benchmark"}
-        return "policy.published/1", policy, ("policy:solo", "scope:*"), False
-    if n == 3:
-        intake = {
-            "intake": INTAKE,
-            "digest": sha(INTAKE),
-            "files": 3,
-            "bytes": 4096,
-            "excluded": 0,
-            "origin": "dir:input",
-            "authority": "bench",
-            "fetched_at": from_micros(START_US),
-            "transformations": [],
+        document = json.loads(
+            (Path(__file__).parents[1] / "policies" / "solo.json").read_text(encoding="utf-8")
+        )
+        policy = {
+            "policy": "solo",
+            "digest": parse(document).digest,
+            "document": document,
+            "reason": "benchmark",
         }
-        return "intake.recorded/1", intake, (f"intake:{INTAKE}",), False
-    channel = CHANNELS[n - 4]
+        return "policy.published/1", policy, ("policy:solo", "scope:*"), False
+    channel = CHANNELS[n - 3]
     declared = {
         "channel": channel,
         "cohorts": [f"c-{k:02d}" for k in range(COHORTS)],
@@ -136,19 +135,20 @@ def _setup(n: int) -> Plan:
     return "channel.declared/1", declared, ("scope:*", f"scope:{channel}"), False
 
 
-SETUP = 3 + len(CHANNELS)
+SETUP = 2 + len(CHANNELS)
 
 
-def _cycle(n: int) -> Plan:
+def _cycle(n: int, cycles: int) -> Plan:
     """Record n >= 0 of the endless part."""
     cycle, step = divmod(n, CYCLE)
-    return _STEPS[step](cycle, n)
+    return _STEPS[step](cycle % cycles if cycles else cycle, n)
 
 
 class _Names:
     """The ids of one cycle."""
 
     def __init__(self, cycle: int) -> None:
+        self.intake = f"in-{cycle:07d}"
         self.build = f"b-{cycle:07d}"
         self.product = f"product-{cycle % PRODUCTS:02d}"
         self.pack = sha(f"pack{cycle}")
@@ -159,25 +159,46 @@ class _Names:
         self.here = (f"pack:{self.pack}", f"slot:{self.slot}", f"target:{self.target}")
 
 
+def _taken(cycle: int, n: int) -> Plan:
+    of = _Names(cycle)
+    data = {
+        "intake": of.intake,
+        "digest": sha(of.intake),
+        "files": 3,
+        "bytes": 4096,
+        "excluded": 0,
+        "origin": "dir:input",
+        "authority": "bench",
+        "fetched_at": from_micros(START_US + n * STEP_US),
+        "transformations": [],
+    }
+    return "intake.recorded/1", data, (f"intake:{of.intake}",), False
+
+
 def _requested(cycle: int, n: int) -> Plan:
     of = _Names(cycle)
     data = {
         "build": of.build,
         "product": of.product,
-        "intake": INTAKE,
+        "intake": of.intake,
         "required_gates": ["validate"],
         "reproduce": "waived",
         "config_digest": sha(f"config{cycle % 7}"),
         "pins": {"compiler": "1.2.3", "schema": f"{cycle % 9}.0"},
         "reason": f"nightly build {n}",
     }
-    return "build.requested/1", data, (f"build:{of.build}", f"intake:{INTAKE}", f"product:{of.product}"), False
+    return (
+        "build.requested/1",
+        data,
+        (f"build:{of.build}", f"intake:{of.intake}", f"product:{of.product}"),
+        False,
+    )
 
 
 def _frozen(cycle: int, n: int) -> Plan:  # noqa: ARG001  # one shape for all
     of = _Names(cycle)
-    data = {"build": of.build, "intake": INTAKE, "intake_digest": sha(INTAKE), "files": 3}
-    return "build.inputs_frozen/1", data, (f"build:{of.build}", f"intake:{INTAKE}"), False
+    data = {"build": of.build, "intake": of.intake, "intake_digest": sha(of.intake), "files": 3}
+    return "build.inputs_frozen/1", data, (f"build:{of.build}", f"intake:{of.intake}"), False
 
 
 def _started(cycle: int, n: int) -> Plan:
@@ -213,7 +234,13 @@ def _finished(cycle: int, n: int) -> Plan:
 
 def _gate(cycle: int, n: int) -> Plan:
     of = _Names(cycle)
-    report = {"format": "junit", "tests": 120 + n % 9, "failures": 0, "skipped": 1, "sha256": sha(f"report{n}")}
+    report = {
+        "format": "junit",
+        "tests": 120 + n % 9,
+        "failures": 0,
+        "skipped": 1,
+        "sha256": sha(f"report{n}"),
+    }
     data = {"build": of.build, "gate": "validate", "verdict": "PASS", "required": True, "report": report}
     return "build.gate_decided/1", data, (f"build:{of.build}",), False
 
@@ -261,7 +288,12 @@ def _created(cycle: int, n: int) -> Plan:  # noqa: ARG001
         "stages": [{"slots": slots, "milli_percent": 100_000, "soak_s": 60}],
         "plan_digest": sha(f"plan{cycle}"),
     }
-    tags = (f"release:{of.release}", f"pack:{of.pack}", f"product:{of.product}", *(f"slot:{s}" for s in slots))
+    tags = (
+        f"release:{of.release}",
+        f"pack:{of.pack}",
+        f"product:{of.product}",
+        *(f"slot:{s}" for s in slots),
+    )
     return "release.created/1", data, tags, False
 
 
@@ -329,6 +361,7 @@ def _hold(type_: str, **fixed: Any) -> Callable[[int, int], Plan]:
 
 _CHECKS = [{"check": "digest", "verdict": "pass"}]
 _STEPS: tuple[Callable[[int, int], Plan], ...] = (
+    _taken,
     _requested,
     _frozen,
     _started,

@@ -1,7 +1,7 @@
 """One decision a durable commit: select, fold, decide, encode, append with tags, leaf and frontier.
 
-Two decisions are taken. `build` is the spine of a build, six decisions over a boundary of policy and the build's own records
-(0 to 7 of them): start, two stages begun and ended, one gate. `health` reports on a target of a slot with the history that
+Two decisions are taken. `build` is the spine of a build, seven decisions over a boundary of policy and the build's own records
+(0 to 7 of them): intake, start, two stages begun and ended, one gate. `health` reports on a target of a slot with the history that
 the filled log gave it, so its boundary grows with the log. The floor inserts the same bytes in the same commits.
 """
 
@@ -24,7 +24,7 @@ from muniment.store.api import Draft, Log
 from muniment.store.memory import MemoryLog
 from muniment.store.open import create_log
 
-USUAL = 600
+USUAL = 700
 HEALTH_USUAL = 30
 
 DECIDE = "muniment decision, build"
@@ -39,8 +39,11 @@ def run(options: Options) -> list[Table]:
 
 
 def spine(build: str) -> Iterator[Any]:
-    """The commands of one build."""
-    yield COMMANDS["build.start"](build, "product-00", data.INTAKE, "", {"compiler": "1.2.3"})
+    """The commands of one build, with its intake."""
+    intake = f"in-{build}"
+    at = "2026-09-21T00:00:00.000000Z"
+    yield COMMANDS["intake.add"](intake, data.sha(intake), 3, 4096, 0, "dir:input", "bench", at, [], [])
+    yield COMMANDS["build.start"](build, "product-00", intake, "", {"compiler": "1.2.3"})
     for stage in ("ingest", "validate"):
         attempt = f"at-{stage}"
         yield COMMANDS["build.stage.start"](
@@ -77,9 +80,7 @@ def decided(count: int) -> list[list[data.Record]]:
         for command in itertools.islice(endless("m"), count):
             outcome = deciding.execute(command, request())
             first, last = outcome.positions[0], outcome.positions[-1]
-            groups.append(
-                [msgspec.json.decode(body) for _, body in log.read(after=first - 1, until=last)]
-            )
+            groups.append([msgspec.json.decode(body) for _, body in log.read(after=first - 1, until=last)])
     return groups
 
 
@@ -119,7 +120,7 @@ class Peer:
 
 
 def _table(size: int, options: Options) -> Table:
-    count = options.work(USUAL, 6)
+    count = options.work(USUAL, 7)
     groups = decided(count)
     stored = [[data.draft(_without_instant(r)).leaf("0" * 27) for r in group] for group in groups]
     total = sum(len(body) for group in stored for body in group)

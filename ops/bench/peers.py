@@ -22,7 +22,6 @@ import msgspec
 from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.persistence import StoredEvent
-
 from muniment.ops.bench import data
 
 PER_STREAM = 10
@@ -95,7 +94,7 @@ def application(path: Path) -> Subjects:
 
 def stored_events(first: int, count: int, seed: int = 1) -> list[StoredEvent]:
     """Events as the library's mapper would write them."""
-    ids = random.Random(seed * 1_000_003 + first)  # noqa: S311  # reproducible, not secret
+    ids = random.Random(seed * 1_000_003 + first)  # reproducible, not secret
     streams = [uuid.UUID(int=ids.getrandbits(128), version=4) for _ in range(-(-count // PER_STREAM))]
     out = []
     for k, record in enumerate(data.records(first, count)):
