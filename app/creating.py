@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,14 @@ from muniment.app.session import EXPORTS
 from muniment.domain.admin import Init
 from muniment.domain.decision import ActorRef
 from muniment.domain.envelope import read_fact
-from muniment.domain.errors import ConflictError, InvalidError, NotFoundError, UnfitError, WrongError
+from muniment.domain.errors import (
+    ConflictError,
+    InvalidError,
+    NotFoundError,
+    UnfitError,
+    UsageError,
+    WrongError,
+)
 from muniment.domain.policy import Policy, parse
 from muniment.store import checkpoint
 from muniment.store.api import KIND_RECORDS, SCHEMA_VERSION, Log
@@ -80,7 +88,7 @@ def create_store(url: str, *, policy: str = "solo") -> Mapping[str, Any]:
     """
     document = load_policy(policy)
     home.home()  # a user without one could write nothing afterwards
-    folder = folder_of(url).absolute()
+    folder = _place(url)
     try:
         log = create_log(url, KIND_RECORDS)
     except ConflictError:
@@ -118,6 +126,20 @@ def create_store(url: str, *, policy: str = "solo") -> Mapping[str, Any]:
         "size": head.size,
         "root": head.root.hex(),
     }
+
+
+def _place(url: str) -> Path:
+    """The folder of the store; it and what stands above it are folders, or are not there yet."""
+    folder = folder_of(url).absolute()
+    with faults("look at", folder, "store"):
+        standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not standing.is_dir():
+            raise UsageError(
+                f"{shown(standing)} is no folder",
+                code="store.folder",
+                hint="name a folder, or a new name in one",
+            )
+    return folder
 
 
 def _first_records(log: Log, folder: Path, private: Any, document: Policy) -> None:
