@@ -16,13 +16,13 @@ from muniment.app.pack_manifest import pack_id, parse_manifest
 from muniment.app.runner import run_stage
 from muniment.app.session import Options, Session
 from muniment.app.stage_record import check_command
-from muniment.domain import admin
 from muniment.domain import build as builds
 from muniment.domain import pack as packs
 from muniment.domain.canonical import digest, encode
-from muniment.domain.commands import FOLD
 from muniment.domain.decision import Fact
 from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError, UsageError, WrongError
+from muniment.domain.folding import FOLD
+from muniment.domain.identity_state import IDENTITY_ITEM
 from muniment.domain.query import Item
 from muniment.domain.reference import check_pack
 from muniment.domain.states import Key
@@ -30,6 +30,7 @@ from muniment.domain.world import World, fold
 from muniment.store.files import faults
 
 NO_CONFIG = digest({})
+NO_PACK = "sha256:" + "0" * 64  # the second pack of a build that has no first one; always refused
 _ATTACKS = {"missing": "truncated", "size": "truncated", "unreadable": ""}
 PACK_TYPE = "application/vnd.muniment.runtime-pack-manifest+json"
 
@@ -145,7 +146,7 @@ def reproduce(
         return known, str((known.event("build.reproduced/1") or {}).get("second", ""))
     state = building.state_of(session, build_id)
     if not state.pack or (argv and options.dry_run):
-        return session.run(builds.Reproduce(build_id, state.pack), options), state.pack
+        return session.run(builds.Reproduce(build_id, state.pack or NO_PACK), options), state.pack
     first = manifest_of(session, state.pack)
     if folder:
         return _compare(session, options, build_id, building.expand_path(session, state, folder), first)
@@ -190,7 +191,7 @@ def _compare(
 
 def live_keys(session: Session) -> dict[str, Key]:
     """Identity keys bound in this store and not revoked."""
-    world = fold(World(), session.facts((admin.IDENTITY_ITEM,)), FOLD)
+    world = fold(World(), session.facts((IDENTITY_ITEM,)), FOLD)
     return {key_id: key for key_id, key in world.keys.items() if key.revoked is None}
 
 
