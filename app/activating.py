@@ -21,8 +21,8 @@ from muniment.app.session import Options, Session
 from muniment.domain import rollback as rollbacks
 from muniment.domain import slot_state
 from muniment.domain.channel import POLICY_ITEM
-from muniment.domain.commands import FOLD
 from muniment.domain.errors import ConflictError, NotFoundError, UsageError, WrongError
+from muniment.domain.folding import FOLD
 from muniment.domain.query import Item
 from muniment.domain.reference import check_name, check_pack, check_slot
 from muniment.domain.states import Slot, Target

@@ -25,9 +25,9 @@ from muniment.app.tree import Tree
 from muniment.domain import build as builds
 from muniment.domain import build_state
 from muniment.domain.canonical import digest
-from muniment.domain.commands import FOLD
 from muniment.domain.decision import Fact
 from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError, UsageError, WrongError
+from muniment.domain.folding import FOLD
 from muniment.domain.query import Item
 from muniment.domain.reference import check_name
 from muniment.domain.states import Attempt, Build

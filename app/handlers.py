@@ -12,12 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from muniment.domain import admin, commands
+from muniment.domain import admin, commands, identity_state
 from muniment.domain.canonical import encode
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Event, Fact
 from muniment.domain.envelope import VERSION, halves, read_fact
 from muniment.domain.errors import ConflictError, DeniedError, InvalidError
+from muniment.domain.folding import FOLD
 from muniment.domain.instant import between, from_micros
 from muniment.domain.policy import STRICTEST, Policy
 from muniment.domain.query import Item, Query, union
@@ -153,7 +154,7 @@ class Handler:
                     facts[position] = read_fact(body, position)
             query = wanted
             if len(facts) > known:
-                world = fold(World(), (facts[position] for position in sorted(facts)), commands.FOLD)
+                world = fold(World(), (facts[position] for position in sorted(facts)), FOLD)
         raise InvalidError(
             f"the boundary of {commands.name_of(command)} does not settle", code="decision.boundary"
         )
@@ -170,7 +171,7 @@ class Handler:
     @staticmethod
     def _key_items(actor: ActorRef) -> tuple[Item, ...]:
         if actor.auth.startswith("ed25519:"):
-            return (admin.key_item(actor.auth.removeprefix("ed25519:")),)
+            return (identity_state.key_item(actor.auth.removeprefix("ed25519:")),)
         return ()
 
     def _attempt(self, command: commands.AnyCommand, request: Request, ids: list[str]) -> Outcome:

@@ -182,7 +182,8 @@ def _collect_archive(
                 raise WrongError(
                     f"archive {shown(name)}: {shown(member.path)} is not as long as the archive says",
                     code="intake.archive_damaged",
-                    **error.context,
+                    expected=error.context.get("expected"),
+                    found=error.context.get("found"),
                 ) from error
             done.next()
             files.append(_file(member.path, blob, executable=member.executable))

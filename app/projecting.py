@@ -126,7 +126,7 @@ def _told(pages: Iterable[Page], after: int, until: int, progress: Progress | No
 def digest(log: Log, base: Path | None = None, *, as_of: int | None = None) -> dict[str, Any]:
     """Full and core digest of every projection (`projection.digest/1`)."""
     found = current(log, base, as_of=as_of)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "projection": p.name,
             "version": p.version,

@@ -146,7 +146,7 @@ class Session:
         )
         if options.sign:
             from muniment.app import keys
-            from muniment.domain.admin import HANDLES, key_item
+            from muniment.domain.identity_state import HANDLES, key_item
 
             private = keys.load_key(options.sign, self.keys)
             key_id = keys.key_id(private)

@@ -11,13 +11,13 @@ from typing import Any, assert_never
 
 import msgspec
 from muniment.domain.canonical import PROFILE
-from muniment.domain.channel import POLICY_ITEM
-from muniment.domain.decision import ActorRef, Context, Decision, Event, Fact
+from muniment.domain.channel_state import POLICY_ITEM
+from muniment.domain.decision import ActorRef, Context, Decision, Event
+from muniment.domain.identity_state import IDENTITY_ITEM
 from muniment.domain.policy import Policy, parse
 from muniment.domain.query import Item, Query
 from muniment.domain.refusal import DENIED, Refusal
-from muniment.domain.states import Key
-from muniment.domain.world import Handles, World
+from muniment.domain.world import World
 
 KINDS = ("human", "service", "agent")
 
@@ -64,28 +64,7 @@ class AcceptClock(msgspec.Struct, frozen=True, tag="clock.accept"):
 Command = Init | PublishPolicy | AddIdentity | RevokeKey | AcceptClock
 
 
-def on_identity_added(world: World, fact: Fact) -> None:
-    """A key of a name."""
-    data = fact.data
-    world.keys[data["key_id"]] = Key(
-        data["key_id"], data["identity"], data["kind"], data["public_key"], fact.mark()
-    )
-
-
-def on_key_revoked(world: World, fact: Fact) -> None:
-    """No longer accepted for new records."""
-    if (key := world.keys.get(fact.data["key_id"])) is not None:
-        key.revoked = fact.mark()
-
-
-HANDLES: Handles = {"identity.added/1": on_identity_added, "key.revoked/1": on_key_revoked}
-IDENTITY_ITEM = Item(tuple(sorted(HANDLES)), ("scope:*",))
 STORE_ITEM = Item(("store.created/1",), ("scope:*",))
-
-
-def key_item(key_id: str) -> Item:
-    """The records of one key."""
-    return Item(tuple(sorted(HANDLES)), (f"key:{key_id}",))
 
 
 def boundary(command: Command, world: World) -> Query:  # noqa: ARG001

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import assert_never
 
 import msgspec
-from muniment.domain import intake as intakes
+from muniment.domain import intake_state as intakes
 from muniment.domain.build_commands import (
     ENDED,
     STAGES,

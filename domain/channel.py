@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import assert_never
 
 import msgspec
-from muniment.domain import pack as packs
+from muniment.domain import pack_state as packs
 from muniment.domain.channel_state import (
     HANDLES,
     POLICY_HANDLES,

@@ -14,24 +14,19 @@ from muniment.domain import (
     activation,
     admin,
     build,
-    build_state,
     channel,
-    channel_state,
     incident,
-    incident_state,
     intake,
     pack,
     release,
-    release_state,
     rollback,
     slot,
-    slot_state,
 )
 from muniment.domain.decision import Context, Decision
 from muniment.domain.errors import InvalidError
 from muniment.domain.query import Query
 from muniment.domain.reference import check_channel, check_name, check_pack, check_scope, check_slot
-from muniment.domain.world import Handler, World, merge
+from muniment.domain.world import World
 
 AnyCommand = (
     activation.Command
@@ -72,19 +67,6 @@ _entities: tuple[tuple[Any, Decider], ...] = tuple(
 )
 DECIDERS: dict[type, Decider] = dict(_entities)
 COMMANDS: dict[str, type] = {str(command.__struct_config__.tag): command for command, _ in _entities}
-
-# How every recorded fact changes the world; an entity may handle a type that another one makes.
-FOLD: dict[str, tuple[Handler, ...]] = merge(
-    admin.HANDLES,
-    build_state.HANDLES,
-    channel_state.POLICY_HANDLES,
-    channel_state.HANDLES,
-    incident_state.HANDLES,
-    intake.HANDLES,
-    pack.HANDLES,
-    release_state.HANDLES,
-    slot_state.HANDLES,
-)
 
 
 def name_of(command: AnyCommand) -> str:

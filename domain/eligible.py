@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from muniment.domain import pack as packs
+from muniment.domain import pack_state as packs
 from muniment.domain.channel_state import floor, floor_mark, is_declared, live_freezes, live_pin
 from muniment.domain.decision import Context
 from muniment.domain.policy import Policy

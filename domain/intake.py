@@ -10,11 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from muniment.domain.decision import Context, Decision, Event, Fact
-from muniment.domain.query import Item, Query
+from muniment.domain.decision import Context, Decision, Event
+from muniment.domain.intake_state import item
+from muniment.domain.query import Query
 from muniment.domain.refusal import Refusal
-from muniment.domain.states import Intake
-from muniment.domain.world import Handles, World
+from muniment.domain.world import World
 
 
 class Add(msgspec.Struct, frozen=True, tag="intake.add"):
@@ -30,27 +30,6 @@ class Add(msgspec.Struct, frozen=True, tag="intake.add"):
     fetched_at: str
     transformations: list[dict[str, Any]]
     evidence: list[dict[str, Any]]
-
-
-def on_recorded(world: World, fact: Fact) -> None:
-    """Keep digest, size and origin."""
-    data = fact.data
-    world.intakes[data["intake"]] = Intake(
-        intake=data["intake"],
-        digest=data["digest"],
-        files=data["files"],
-        bytes=data["bytes"],
-        origin=data["origin"],
-        recorded=fact.mark(),
-    )
-
-
-HANDLES: Handles = {"intake.recorded/1": on_recorded}
-
-
-def item(intake: str) -> Item:
-    """The records of one intake."""
-    return Item(tuple(sorted(HANDLES)), (f"intake:{intake}",))
 
 
 def boundary(command: Add, world: World) -> Query:  # noqa: ARG001

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 import msgspec
-from muniment.domain import pack as packs
+from muniment.domain import pack_state as packs
 from muniment.domain import slot_state
 from muniment.domain.canonical import digest
 from muniment.domain.channel_state import live_freezes

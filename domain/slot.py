@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, assert_never
 
 import msgspec
-from muniment.domain import pack as packs
+from muniment.domain import pack_state as packs
 from muniment.domain import rollback as rollbacks
 from muniment.domain.channel_state import floor
 from muniment.domain.decision import Context, Decision, Event

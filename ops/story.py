@@ -45,7 +45,9 @@ def _built(build: str, intake: str, source: str, epoch: int) -> tuple[Step, ...]
 
 STORY: tuple[Chapter, ...] = (
     Chapter("A store, with a policy that lets one person walk the whole way", (Step("init --policy solo"),)),
-    Chapter("The first edition: intake, gated build, reproducible pack", _built("b-1", "in-1", "input-v1", 1)),
+    Chapter(
+        "The first edition: intake, gated build, reproducible pack", _built("b-1", "in-1", "input-v1", 1)
+    ),
     Chapter(
         "Released to a slot, verified byte by byte on its target, switched by one rename",
         (
@@ -90,14 +92,18 @@ STORY: tuple[Chapter, ...] = (
     Chapter(
         "An incident freezes the scope and pauses the release; the rollback chooses its target from records alone",
         (
-            Step("incident declare --severity SEV2 --scope prod/stable --summary 'former names give no answer'"),
+            Step(
+                "incident declare --severity SEV2 --scope prod/stable --summary 'former names give no answer'"
+            ),
             Step(f"rollback {SLOT} --dry-run"),
             Step(f"rollback {SLOT} --trigger health_regressed --reason 'former names give no answer'"),
             Step("active --target $EDGE"),
             Step(f"health collect {SLOT} -- {PROBE}"),
             Step("incident note i-1 --text 'aliases were made anew from names in use today'"),
             Step("incident resolve i-1 --resolution 'rolled back to the first edition'"),
-            Step("incident close i-1 --cause 'no gate asks for former names' --action 'add a gate,editors,2026-12-01,gate-former-names'"),
+            Step(
+                "incident close i-1 --cause 'no gate asks for former names' --action 'add a gate,editors,2026-12-01,former-names'"
+            ),
         ),
     ),
     Chapter(
@@ -113,3 +119,15 @@ STORY: tuple[Chapter, ...] = (
         ),
     ),
 )
+
+
+def shell() -> str:
+    """The story as the README shows it: lines for a shell, with the exit code where it is not 0."""
+    lines = ["export MUNIMENT_STORE=$PWD/first-store EDGE=$PWD/first-edge DEMO=$(muniment demo --path)"]
+    for chapter in STORY:
+        lines += ["", f"# {chapter.title}"]
+        lines += [
+            f"muniment {step.command}" + (f"   # exit {step.exit_code}" if step.exit_code else "")
+            for step in chapter.steps
+        ]
+    return "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muniment.domain import admin, channel_state
+from muniment.domain import channel_state, identity_state
 from muniment.domain.policy import Policy
 from muniment.projections.base import Simple, mark
 from muniment.projections.model import ReadModel
@@ -43,7 +43,7 @@ ACCESS = Simple(
     "access",
     1,
     "Whose keys are bound, and which policy is in force?",
-    handles=(admin.HANDLES, channel_state.POLICY_HANDLES),
+    handles=(identity_state.HANDLES, channel_state.POLICY_HANDLES),
     parts=("keys", "policy"),
     rows=rows,
 )

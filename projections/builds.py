@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muniment.domain import build_state, intake
+from muniment.domain import build_state, intake_state
 from muniment.domain.policy import Policy
 from muniment.domain.states import Build
 from muniment.projections.base import Simple, mark
@@ -53,7 +53,7 @@ BUILDS = Simple(
     "builds",
     1,
     "What was built, from what, and how far did it get?",
-    handles=(build_state.HANDLES, intake.HANDLES),
+    handles=(build_state.HANDLES, intake_state.HANDLES),
     parts=("builds", "intakes"),
     rows=rows,
 )

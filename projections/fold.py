@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from muniment.domain.commands import FOLD
 from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import InvalidError, MunimentError
+from muniment.domain.folding import FOLD
 from muniment.domain.policy import Policy
 from muniment.domain.world import Handler
 from muniment.projections.model import ReadModel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muniment.domain import pack
+from muniment.domain import pack_state
 from muniment.domain.policy import Policy
 from muniment.domain.states import Pack
 from muniment.projections.base import Simple, mark
@@ -53,7 +53,7 @@ PACKS = Simple(
     "packs",
     1,
     "Which artifacts are there, and what stands against each?",
-    handles=(pack.HANDLES,),
+    handles=(pack_state.HANDLES,),
     parts=("packs", "products"),
     rows=rows,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from muniment.domain import channel_state as channel
-from muniment.domain import rollback, slot_state
+from muniment.domain import rollback_select, slot_state
 from muniment.domain.decision import ActorRef, Context
 from muniment.domain.policy import Policy
 from muniment.domain.states import Attested, Slot, Target
@@ -18,7 +18,7 @@ _READER = ActorRef("reader")
 
 def good_now(model: ReadModel, slot: str, target: Target, at: str, policy: Policy) -> Attested | None:
     """LKG of a target as of an instant (R4, I10), computed and never stored."""
-    return rollback.lkg(model, slot, target, Context(at, _READER, "", policy))
+    return rollback_select.lkg(model, slot, target, Context(at, _READER, "", policy))
 
 
 def target_row(model: ReadModel, slot: Slot, target: Target, at: str, policy: Policy) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from muniment.app.handlers import Handler, Outcome, Request
 from muniment.domain import activation, admin, build, channel, commands, intake, pack
 from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact
+from muniment.domain.folding import FOLD
 from muniment.domain.world import World, fold
 from muniment.store.memory import MemoryLog
 
@@ -71,7 +72,7 @@ class Lab:
         for position, body in self.log.read(after=len(self._facts)):
             self._facts.append(read_fact(body, position))
             self._records.append(msgspec.json.decode(body))
-            fold(self._world, [self._facts[-1]], commands.FOLD)
+            fold(self._world, [self._facts[-1]], FOLD)
         return self._facts
 
     def records(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from muniment.app.handlers import Request
 from muniment.domain import build, channel, commands, incident, pack, release, rollback, slot
 from muniment.domain.decision import Context, Fact
 from muniment.domain.errors import MunimentError
+from muniment.domain.folding import FOLD
 from muniment.domain.instant import from_micros, plus
 from muniment.domain.policy import parse
 from muniment.domain.query import Item
@@ -155,7 +156,7 @@ def test_every_record_was_allowed(make_lab: Any, kit: Any, moves: Any) -> None:
         kit.judge(lab, fact)
     world = World()
     for fact in lab.facts():
-        fold(world, [fact], commands.FOLD)
+        fold(world, [fact], FOLD)
         for name, level in world.scopes.items():
             assert level.floor >= floors.get(name, 0), "I3"
             floors[name] = level.floor
@@ -203,7 +204,7 @@ def test_i11_i30_a_decision_depends_on_its_recorded_read_set_only(
 def again(record: dict[str, Any], fact: Fact, kept: list[Fact]) -> list[tuple[str, Any]]:
     """What the recorded command gives on these facts, as payloads."""
     command = commands.from_record(record["command"]["name"], record["command"]["args"])
-    world = fold(World(), kept, commands.FOLD)
+    world = fold(World(), kept, FOLD)
     context = Context(fact.occurred_at, fact.actor, record["command"].get("reason", ""), policy_of(world))
     answer = commands.DECIDERS[type(command)].decide(world, command, context)
     if isinstance(answer, list):
@@ -224,7 +225,7 @@ def test_i12_unrelated_records_may_come_in_any_order(make_lab: Any, kit: Any, mo
         one, two = facts[at], facts[at + 1]
         if not set(one.tags) & set(two.tags):
             facts[at], facts[at + 1] = two, one
-    shuffled = fold(World(), facts, commands.FOLD)
+    shuffled = fold(World(), facts, FOLD)
     assert lab.world().slots == shuffled.slots
 
 
@@ -259,7 +260,7 @@ def test_i20_a_freeze_or_block_enables_nothing(
         ):
             type_ = "channel.frozen/1" if "freeze" in more else "pack.blocked/1"
             added = Fact(type_, from_micros(lab.now), "", actor, more, position=len(facts) + 1)
-            world = fold(World(), [*facts, added], commands.FOLD)
+            world = fold(World(), [*facts, added], FOLD)
             context = Context(from_micros(lab.now), actor, "", parse(kit.POLICY))
             answer = commands.DECIDERS[type(command)].decide(world, command, context)
             assert not isinstance(answer, list), f"{type_} enabled {command}"

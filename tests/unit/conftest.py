@@ -17,6 +17,7 @@ import pytest
 from muniment.domain import activation, admin, build, channel, commands, intake, pack, release, rollback, slot
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Event, Fact
+from muniment.domain.folding import FOLD
 from muniment.domain.instant import plus
 from muniment.domain.policy import Policy, parse
 from muniment.domain.query import Query, union
@@ -120,7 +121,7 @@ class Case:
 
     @staticmethod
     def _world(facts: list[Fact]) -> World:
-        return fold(World(), facts, commands.FOLD)
+        return fold(World(), facts, FOLD)
 
     def world(self) -> World:
         """The state of everything."""

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from muniment.app import memo, projecting
-from muniment.domain.commands import FOLD
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import InvalidError, UsageError
+from muniment.domain.folding import FOLD
 from muniment.domain.records import TABLE
 from muniment.domain.world import World, fold, policy_of
 from muniment.projections import digest, timeline, words

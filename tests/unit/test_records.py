@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from muniment.domain.canonical import encode
-from muniment.domain.commands import COMMANDS, DECIDERS, FOLD, from_record
+from muniment.domain.commands import COMMANDS, DECIDERS, from_record
 from muniment.domain.envelope import AFTER, BEFORE, halves, read, read_fact, signing_bytes
 from muniment.domain.errors import InvalidError
+from muniment.domain.folding import FOLD
 from muniment.domain.records import TABLE, field_tags, schemas, tags_of, validate
 
 # No command decides these: the handler makes the one, the clock check the other.
