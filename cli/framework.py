@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -149,6 +148,8 @@ def resolve(
         name = args[0]
         if name.startswith("-"):
             raise
+        from difflib import get_close_matches
+
         near = get_close_matches(name, group.list_commands(ctx), n=3, cutoff=0.5)
         where = ctx.command_path
         meant = f" Did you mean: {', '.join(near)}?" if near else ""

@@ -30,8 +30,9 @@ _COLUMNS = ("position", "recorded_at", "actor", "type", "summary")
         "muniment history list --oldest --limit 10000 -o jsonl > history.jsonl",
     ],
 )
+@click.option("--type", "type_", metavar="TYPE", help="The same as --where type=TYPE.")
 @click.option("--oldest", is_flag=True, help="From the first record on; the newest come first without it.")
-def list_(settings: Settings, oldest: bool) -> Rows:
+def list_(settings: Settings, oldest: bool, type_: str | None) -> Rows:
     """Records, newest first.
 
     --where takes build, channel, incident, intake, pack, release, slot, product, target, key, actor, rule, scope,
@@ -40,6 +41,7 @@ def list_(settings: Settings, oldest: bool) -> Rows:
     from muniment.app.history import LIMIT, listed
     from muniment.cli.refs import reader
 
+    settings.where += [f"type={type_}"] if type_ else []
     with settings.open() as session:
         page = listed(
             reader(settings, session),

@@ -37,7 +37,12 @@ PACK = click.argument("pack_ref", metavar="PACK")
 @click.option("--compiler", metavar="NAME@VERSION", help="What made it.")
 @click.option("--compat", multiple=True, metavar="K=V", help="A compatibility requirement.")
 @click.option("--role", multiple=True, metavar="PATH=ROLE", help="The role of a file.")
-@click.option("--key", "key_name", metavar="KEY", help="Sign the pack with this key of yours.")
+@click.option(
+    "--key",
+    "key_name",
+    metavar="KEY",
+    help="Sign the pack with this key of yours; the key of --sign if absent.",
+)
 def create(
     settings: Settings,
     folder: str,
@@ -60,9 +65,10 @@ def create(
     name, _, version = (compiler or "unknown@0").partition("@")
     with settings.open(write=True, progress="stored") as session:
         target = build_id or building.only_open(session)
+        options = settings.options()
         outcome, manifest = packing.create(
             session,
-            settings.options(),
+            options,
             folder,
             build_id=target,
             epoch=epoch,
@@ -71,7 +77,7 @@ def create(
             compiler={"name": name, "version": version or "0"},
             compatibility=words_of(compat, "compat"),
             roles=words_of(role, "role"),
-            sign_with=key_name or "",
+            sign_with=key_name or options.sign,
         )
     made = str(manifest["runtime_pack_id"])
     total = sum(item["bytes"] for item in manifest["files"])
