@@ -33,6 +33,9 @@ SAME_SCHEMA = (
 )
 
 
+Batch = tuple[list[tuple[int, int, bytes, bytes]], list[tuple[int, int]]]  # rows of records, rows of tags
+
+
 def run(options: Options) -> list[Table]:
     """A table for each size of the log."""
     return [_table(size, options) for size in options.sizes]
@@ -57,7 +60,7 @@ class Same:
         self._tags: dict[str, int] = {}
         self._size = 0
 
-    def rows(self, first: int, count: int) -> list[tuple[list[tuple[object, ...]], list[tuple[int, int]]]]:
+    def rows(self, first: int, count: int) -> list[Batch]:
         """Rows in batches, ready."""
         batches = []
         for start in range(first, first + count, data.BATCH):
@@ -70,7 +73,7 @@ class Same:
             batches.append((records, tags))
         return batches
 
-    def insert(self, batches: list[tuple[list[tuple[object, ...]], list[tuple[int, int]]]]) -> None:
+    def insert(self, batches: list[Batch]) -> None:
         """A durable commit a batch."""
         for records, tags in batches:
             self.db.execute("BEGIN IMMEDIATE")
@@ -91,7 +94,7 @@ def _table(size: int, options: Options) -> Table:
     encoding: list[float] = []
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(create_log(folder / "log"))  # type: ignore[arg-type]
+        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
         data.fill(log, size)
         app = peers.application(folder / "es.db")
         stack.callback(app.close)

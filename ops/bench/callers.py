@@ -135,7 +135,7 @@ def es_threads(app: peers.Subjects, events: Sequence[StoredEvent], callers: int)
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(create_log(folder / "log"))  # type: ignore[arg-type]
+        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
         data.fill(log, size)
         app = peers.application(folder / "es.db")
         stack.callback(app.close)

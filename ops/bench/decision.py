@@ -110,8 +110,8 @@ class Peer:
             if load:  # an aggregate of few events, as a build is
                 subject = peers.Subject()
                 self.app.save(subject)
-                loaded = self.app.repository.get(subject.id)
-                loaded.note(**fields)  # type: ignore[attr-defined]
+                loaded: peers.Subject = self.app.repository.get(subject.id)
+                loaded.note(**fields)
                 self.app.save(loaded)
             else:
                 subject = self.subjects[next(self._turn) % len(self.subjects)]
@@ -128,7 +128,7 @@ def _table(size: int, options: Options) -> Table:
     prefixes = itertools.count()
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(create_log(folder / "log"))  # type: ignore[arg-type]
+        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
         data.fill(log, size)
         peer = Peer(folder / "es.db", size)
         stack.callback(peer.app.close)
@@ -155,9 +155,7 @@ def _table(size: int, options: Options) -> Table:
 
         def insert() -> float:
             rows = [bare.rows(group) for group in stored]
-            return rate(
-                count, lambda: [bare.insert_each(r) if len(r) == 1 else bare.insert_many(r) for r in rows]
-            )
+            return rate(count, lambda: _insert(bare, rows))
 
         return table(
             f"decision, log of {size:,} records",
@@ -182,6 +180,15 @@ def _table(size: int, options: Options) -> Table:
 
 def _without_instant(record: data.Record) -> data.Record:
     return {key: value for key, value in record.items() if key != "recorded_at"}
+
+
+def _insert(bare: peers.Bare, groups: list[list[peers.Row]]) -> None:
+    """A durable commit a group."""
+    for rows in groups:
+        if len(rows) == 1:
+            bare.insert_each(rows)
+        else:
+            bare.insert_many(rows)
 
 
 def _execute(deciding: Handler, commands: list[Any], asked: list[Request]) -> None:

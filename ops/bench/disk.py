@@ -30,7 +30,7 @@ def _table(size: int, options: Options) -> Table:
     with workspace(options) as folder:
         for name in ("es", "bare"):
             (folder / name).mkdir()
-        with create_log(folder / "log") as log:  # type: ignore[attr-defined]
+        with contextlib.closing(create_log(folder / "log")) as log:
             data.fill(log, size)
         app = peers.application(folder / "es" / "es.db")
         peers.fill_application(app, size)

@@ -23,7 +23,7 @@ def run(options: Options) -> list[Table]:
         folder = stack.enter_context(workspace(options))
         logs: dict[int, Log] = {}
         for size in options.sizes:
-            log = stack.enter_context(create_log(folder / str(size)))  # type: ignore[arg-type]
+            log = stack.enter_context(contextlib.closing(create_log(folder / str(size))))
             data.fill(log, size)
             logs[size] = log
         numbers = itertools.count(max(options.sizes) + 1, 100_000)

@@ -48,7 +48,7 @@ def _table(size: int, options: Options) -> Table:
     count = options.work(USUAL)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(create_log(folder / "log"))  # type: ignore[arg-type]
+        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
         data.fill(log, size)
         log.append([data.draft(found) for found in large_build(size)])
         app = peers.application(folder / "es.db")
@@ -79,7 +79,7 @@ def _table(size: int, options: Options) -> Table:
 
         def peer() -> None:
             for _ in range(count):
-                loaded = app.repository.get(subject.id)
+                loaded: peers.Subject = app.repository.get(subject.id)
                 assert loaded.version == SELECTED
 
         def floor() -> None:

@@ -6,6 +6,7 @@ are told again, so nothing may grow. The peak is VmHWM of the process (ru_maxrss
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,7 @@ def run(options: Options) -> list[Table]:
     for story, cycles in (("fleet", 0), ("steady", STEADY_CYCLES)):
         for size in sizes:
             with workspace(options) as folder:
-                with create_log(folder / "log") as log:  # type: ignore[attr-defined]
+                with contextlib.closing(create_log(folder / "log")) as log:
                     data.fill(log, size, cycles=cycles)
                 for work in WORK[0 if not figures else 1 :]:
                     name = work if work == "start" else f"{work}, {story}, {size:,}"
@@ -67,7 +68,7 @@ def child(work: str, folder: Path) -> float:
     """Do the work here and return the peak."""
     from muniment.ops.bench import fold, verify
 
-    with open_log(folder, read_only=True) as log:  # type: ignore[attr-defined]
+    with contextlib.closing(open_log(folder, read_only=True)) as log:
         size = log.last_match(())
         if work == "fold":
             fold.fold_all(log, size)

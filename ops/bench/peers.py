@@ -61,7 +61,7 @@ class Subject(Aggregate):
         self.last = kind + correlation
 
 
-class Subjects(Application):
+class Subjects(Application[uuid.UUID]):
     """The library's application over SQLite."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ MAIN = "import sys; from muniment.cli.main import main; main()"
 def run(options: Options) -> list[Table]:
     """One table."""
     with workspace(options) as folder:
-        with create_log(folder / "store") as log:  # type: ignore[attr-defined]
+        with contextlib.closing(create_log(folder / "store")) as log:
             data.fill(log, SMALL)
         env = {
             **os.environ,

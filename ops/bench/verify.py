@@ -43,7 +43,7 @@ def hash_each(log: Log, size: int) -> float:
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(create_log(folder / "log"))  # type: ignore[arg-type]
+        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
         data.fill(log, size)
         return table(
             f"verify, log of {size:,} records",
