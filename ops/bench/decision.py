@@ -173,6 +173,7 @@ def _table(size: int, options: Options) -> Table:
             goals=[Goal(DECIDE, BARE, 0.7), Goal(APPEND, BARE, 0.7)],
             notes=[
                 f"{count} decisions a run, {total / count:.0f} canonical bytes a commit, basis and command included.",
+                "Read the ratio with the fdatasync rate: a slow disk hides the cost of deciding.",
                 "`save, get, save` counts the two commits as one decision; the aggregate loaded has one event.",
             ],
         )

@@ -64,7 +64,7 @@ def conditions(options: Options) -> str:
         f" file system {_file_system(options.folder)}; load {load:.1f} at the end. "
         f"Versions: Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, "
         + ", ".join(f"{name} {metadata.version(name)}" for name in ("eventsourcing", "msgspec", "pydantic"))
-        + f". Commit: {_commit()}. Runs: {options.runs}, interleaved; page cache hot."
+        + f". Commit: {_commit()}. Runs: {options.runs}, interleaved, {options.scale:g} of the usual work each; page cache hot."
     )
 
 
