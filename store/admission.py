@@ -39,31 +39,34 @@ def check(drafts: Sequence[Draft], kind: str) -> None:
     if not drafts:
         raise InvalidError("an append needs at least one record", code="store.empty_append")
     for draft in drafts:
-        if draft.tail is None:
+        id_, type_, tags, head, tail = draft
+        if tail is None:
             if kind == KIND_RECORDS:
                 raise _wrong_kind(draft, kind)
-            length = len(draft.head)
+            length = len(head)
         else:
-            if draft.id is None or (kind != KIND_RECORDS and draft.type != CREATED):
+            if id_ is None or (kind != KIND_RECORDS and type_ != CREATED):
                 raise _wrong_kind(draft, kind)
-            length = len(draft.head) + INSTANT_BYTES + len(draft.tail)
+            length = len(head) + INSTANT_BYTES + len(tail)
         if length > MAX_RECORD:
             raise InvalidError(
-                f"record of type {draft.type} is too large",
+                f"record of type {type_} is too large",
                 code="store.record_size",
                 hint="keep the bytes as evidence and name their digest",
                 expected=f"at most {MAX_RECORD} bytes",
                 found=length,
             )
-        if draft.id is not None and not _uuid(draft.id):
+        if id_ is not None and not _uuid(id_):
             raise InvalidError(
-                f"not a record id: {draft.id[:60]!r}", code="store.record_id", expected="a lower-case UUID"
+                f"not a record id: {id_[:60]!r}", code="store.record_id", expected="a lower-case UUID"
             )
-        tags = draft.tags
-        if len(tags) > 1 and list(tags) != sorted(set(tags)):
-            raise InvalidError(
-                f"tags of a {draft.type} are not sorted and distinct", code="store.tags", found=list(tags)
-            )
+        before: str | None = None
+        for tag in tags:
+            if before is not None and tag <= before:
+                raise InvalidError(
+                    f"tags of a {type_} are not sorted and distinct", code="store.tags", found=list(tags)
+                )
+            before = tag
     if len(drafts) > 1:
         ids = [draft.id for draft in drafts if draft.id is not None]
         if len(set(ids)) != len(ids):

@@ -52,8 +52,8 @@ class BaseLog(ABC):
         """Number of records."""
 
     @abstractmethod
-    def _selector(self, query: Query) -> Select:
-        """Prepare a query; called after the end of the read is known."""
+    def _selector(self, query: Query, end: int) -> Select:
+        """Prepare a query for positions up to `end`, which the log has reached."""
 
     @abstractmethod
     def positions_of(self, ids: Sequence[str]) -> dict[str, int]:
@@ -118,7 +118,7 @@ class BaseLog(ABC):
 
     def _pages(self, query: Query, after: int, until: int | None, size: int) -> Iterator[Page]:
         end = self._end(until)
-        select = self._selector(query)
+        select = self._selector(query, end)
         while after < end:
             page = select(after, end, size, False)
             if page:
@@ -145,7 +145,7 @@ class BaseLog(ABC):
         self, query: Query, after: int, until: int | None, limit: int | None, reverse: bool
     ) -> Iterator[tuple[int, bytes]]:
         end = self._end(until)
-        select = self._selector(query)
+        select = self._selector(query, end)
         while after < end and limit != 0:
             size = PAGE if limit is None else min(limit, PAGE)
             page = select(after, end, size, reverse)

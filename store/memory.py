@@ -76,7 +76,7 @@ class MemoryLog(BaseLog):
         type_, tags = self._kinds[position - 1]
         return not query or any(Item(*item).matches(type_, tags) for item in query)
 
-    def _selector(self, query: Query) -> Select:
+    def _selector(self, query: Query, end: int) -> Select:  # noqa: ARG002  # the lists grow in place
         def select(after: int, until: int, size: int, reverse: bool) -> Page:
             with self._lock:
                 positions = range(max(after, 0) + 1, min(until, len(self._bodies)) + 1)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from muniment.domain.errors import UnavailableError, WrongError
 from muniment.domain.query import Query
 from muniment.store import sqlite_file
+from muniment.store.api import Page
 from muniment.store.base import PAGE, BaseLog, Clock, Select, real_clock
 from muniment.store.groupcommit import Work
 from muniment.store.merkle import Frontier
-from muniment.store.sqlite_select import compile_query, last_position, select_page
+from muniment.store.sqlite_select import Search, all_bodies, selects_all
+from muniment.store.sqlite_tail import MAX_TAIL, Tail, follow
 from muniment.store.sqlite_write import Writer
 
 BUSY_S = 5.0  # how long a writer waits for another process
@@ -32,7 +34,8 @@ class SqliteLog(BaseLog):
         self._busy_s = busy_s
         self._idle: list[sqlite3.Connection] = []
         self._pool = threading.Lock()
-        self._names: dict[str, dict[str, int]] = {"tags": {}, "types": {}}
+        self._tail: Tail | None = None
+        self._tailing = threading.Lock()
         self._writer: Writer | None = None
         self._frozen = sqlite_file.is_frozen(path)
         self._frozen_as = self._stat() if self._frozen else None
@@ -100,18 +103,45 @@ class SqliteLog(BaseLog):
             self._writer = Writer(self._path, self._kind, self._clock, self._busy_s)
         self._writer.commit(group)
 
-    def _selector(self, query: Query) -> Select:
-        arms = compile_query(query, self._run, self._resolve)
+    def _selector(self, query: Query, end: int) -> Select:
+        if selects_all(query):
 
-        def select(after: int, until: int, size: int, reverse: bool) -> list[tuple[int, bytes]]:
-            return select_page(arms, self._run, after, until, size, reverse=reverse)
+            def select_all(after: int, until: int, size: int, reverse: bool) -> Page:
+                return all_bodies(self._run, after, until, size, reverse=reverse)
+
+            return select_all
+        search = Search(query, self._run, self._tail_to(end))
+
+        def select(after: int, until: int, size: int, reverse: bool) -> Page:
+            return search.page(after, until, size, reverse=reverse)
 
         return select
 
     def last_match(self, query: Query, *, until: int | None = None) -> int:
-        """Position of the last matching record, 0 if none; reads no record."""
+        """Position of the last matching record, 0 if none; reads no matching record."""
         end = self._end(until)
-        return max(last_position(compile_query(query, self._run, self._resolve), self._run, 0, end), 0)
+        if selects_all(query):
+            return max(end, 0)
+        return Search(query, self._run, self._tail_to(end)).last(0, end)
+
+    def _tail_to(self, end: int) -> Tail:
+        """What follows the rows of the index, at least up to a position the log has reached.
+
+        Threads share it: entries are only ever added, and each search takes those up to its own end.
+        """
+        tail = self._tail
+        if tail is not None and tail.size >= end:
+            return tail
+        with self._tailing:
+            tail, self._tail = self._tail, None  # a failure below leaves none that is half extended
+            if tail is None or end - tail.base >= MAX_TAIL:
+                size, indexed = self._run("SELECT size, indexed FROM head", ())[0]
+                tail = follow(tail, self._run, size, indexed)
+            elif tail.size < end:
+                # Rows may have come since; what was in memory before them is as true as they are.
+                tail = follow(tail, self._run, end, tail.base)
+            self._tail = tail
+            return tail
 
     def positions_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Positions of those record ids that are in the log."""
@@ -155,21 +185,6 @@ class SqliteLog(BaseLog):
     def _size(self) -> int:
         size: int = self._run("SELECT size FROM head", ())[0][0]
         return size
-
-    def _resolve(self, table: str, names: Iterable[str]) -> dict[str, int]:
-        known, found = self._names[table], {}
-        sql = f"SELECT id FROM {table} WHERE name = ?"  # noqa: S608  # one of two constants
-        for name in names:
-            id_ = known.get(name)
-            if id_ is None:
-                rows = self._run(sql, (name,))
-                if not rows:
-                    continue
-                id_ = rows[0][0]
-                if len(known) < PAGE * PAGE:
-                    known[name] = id_
-            found[name] = id_
-        return found
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         """Run one select on a connection no other thread has; it leaves no read transaction behind."""

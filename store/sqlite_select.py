@@ -1,137 +1,191 @@
-"""From a query to SQL: which positions match, in order, without reading a record.
+"""From a query to positions, in order, through the index; bodies are read last and only those asked for.
 
-Each item becomes one or more arms, each an index walk already in order of position, so that their UNION is a
-merge that stops at the limit: the cost of a page depends on the page, not on the log.
+Each item becomes one or more arms, each a walk along the history of one term, so the cost of a page depends on
+the page, not on the log:
 
-* tags: walks `record_tags` of the rarest tag, filters types inside that index, probes the other tags;
-* only types: one walk of `records_by_type` for each type;
+* tags: walks the rarest tag, filters by the type inside each entry, probes the other tags;
+* only types: one walk for each type;
 * neither: every record, so the whole query selects every record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
+from muniment.domain.errors import WrongError
 from muniment.domain.query import Query
 from muniment.store.api import Page
+from muniment.store.sqlite_tail import TYPE_BITS, TYPE_MASK, Run, Tail, Term, between, unpack
 
-Run = Callable[[str, Sequence[Any]], list[Any]]
-Resolve = Callable[[str, Iterable[str]], dict[str, int]]
-"""(table, names) -> ids of those that are known; `table` is `types` or `tags`."""
+PROBE = 32  # rows counted, at most, to find the rarer of two tags
+ROWS_FIRST, ROWS_MOST = 2, 64  # rows fetched at once: few for a last match, at most 7 168 entries
 
-MAX_ARMS = 100  # SQLite compiles at most 500 terms of a compound select
-PROBE = 512  # rows counted, at most, to find the rarer of two tags: 20 us
-
-_FIXED = 3  # ?1 after, ?2 until, ?3 limit
+_BODIES_AT_ONCE = 512
+_ALL = "SELECT position, body FROM records WHERE position > ? AND position <= ? ORDER BY position"
+# The row before the first one after `after` may reach beyond it.
+_FORWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first <= ?3
+    AND first >= ifnull((SELECT max(first) FROM postings WHERE term = ?1 AND first <= ?2), ?2)
+    ORDER BY first LIMIT ?4"""
+_ONWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first > ?2 AND first <= ?3
+    ORDER BY first LIMIT ?4"""
+_BACKWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first <= ?2
+    ORDER BY first DESC LIMIT ?3"""
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM postings WHERE term = ?1 LIMIT ?2)"
 
 
 class Arm(NamedTuple):
-    """A select of positions with its own parameters; `{n}` stands for their numbers."""
+    """Records with the term, all the other tags, and one of the types (any if there are none)."""
 
-    sql: str
-    parameters: tuple[int, ...]
-
-
-def compile_query(query: Query, run: Run, resolve: Resolve, after: int = 0) -> list[Arm] | None:
-    """Return the arms of a query: None if it selects every record, an empty list if it can select none."""
-    if not query or any(not types and not tags for types, tags in query):
-        return None
-    tag_ids = resolve("tags", {tag for _, tags in query for tag in tags})
-    type_ids = resolve("types", {type_ for types, _ in query for type_ in types})
-    arms: dict[Arm, None] = {}
-    for types, tags in query:
-        wanted = sorted({type_ids[name] for name in types if name in type_ids})
-        if (types and not wanted) or any(tag not in tag_ids for tag in tags):
-            continue
-        if tags:
-            ids = sorted({tag_ids[tag] for tag in tags})
-            arms[_tag_arm(_rarest_first(ids, run, after), wanted)] = None
-        else:
-            arms.update({_type_arm(id_): None for id_ in wanted})
-    return list(arms)
+    term: Term
+    types: frozenset[int] = frozenset()
+    others: tuple[str, ...] = ()
 
 
-def _tag_arm(tags: list[int], types: list[int]) -> Arm:
-    # Only numbers of parameters are put into the text, never a name.
-    marks = iter(range(len(tags) + len(types)))
-    sql = (
-        "SELECT t.position AS position FROM record_tags AS t"  # noqa: S608
-        f" WHERE t.tag = {{{next(marks)}}} AND t.position > ?1 AND t.position <= ?2"
-    )
-    for _ in tags[1:]:
-        sql += (
-            " AND EXISTS (SELECT 1 FROM record_tags AS o"  # noqa: S608
-            f" WHERE o.tag = {{{next(marks)}}} AND o.position = t.position)"
+class Search:
+    """One query over the index rows up to `tail.base` and the tail after it (`sqlite_tail`, rule 2)."""
+
+    def __init__(self, query: Query, run: Run, tail: Tail) -> None:
+        self._run = run
+        self._tail = tail
+        self._arms = list(dict.fromkeys(self._compile(query)))
+
+    def positions(self, after: int, until: int, size: int, *, reverse: bool) -> list[int]:
+        """The first `size` matches of `after < position <= until`, from the end if reversed."""
+        if len(self._arms) == 1:
+            return self._walk(self._arms[0], after, until, size, reverse=reverse)
+        found = {at for arm in self._arms for at in self._walk(arm, after, until, size, reverse=reverse)}
+        return sorted(found, reverse=reverse)[:size]
+
+    def page(self, after: int, until: int, size: int, *, reverse: bool) -> Page:
+        """The records at `positions`."""
+        return bodies_at(self.positions(after, until, size, reverse=reverse), self._run)
+
+    def last(self, after: int, until: int) -> int:
+        """Position of the last match of `after < position <= until`, 0 if none."""
+        return next(iter(self.positions(after, until, 1, reverse=True)), 0)
+
+    def _compile(self, query: Query) -> Iterator[Arm]:
+        for types, tags in query:
+            numbers = frozenset(self._tail.types[name] for name in types if name in self._tail.types)
+            if types and not numbers:
+                continue
+            if tags:
+                first, *others = self._rarest_first(tags)
+                yield Arm(first, numbers, tuple(others))
+            else:
+                yield from (Arm(number) for number in sorted(numbers))
+
+    def _rarest_first(self, tags: Sequence[str]) -> Sequence[str]:
+        if len(tags) == 1:
+            return tags
+        return sorted(
+            dict.fromkeys(tags),
+            key=lambda tag: (self._run(_COUNT, (tag, PROBE))[0][0], len(self._tail.of(tag))),
         )
-    if types:
-        sql += f" AND t.type IN ({', '.join(f'{{{next(marks)}}}' for _ in types)})"
-    return Arm(sql, (*tags, *types))
+
+    def _walk(self, arm: Arm, after: int, until: int, size: int, *, reverse: bool) -> list[int]:
+        found: list[int] = []
+        term, types, others = arm
+        for entries in self._blocks(term, after, until, reverse=reverse):
+            if types:
+                hits = [entry >> TYPE_BITS for entry in entries if entry & TYPE_MASK in types]
+            else:
+                hits = [entry >> TYPE_BITS for entry in entries]
+            for tag in others:
+                hits = self._also(tag, hits)
+            if reverse:
+                hits.reverse()
+            found += hits
+            if len(found) >= size:
+                break
+        return found[:size]
+
+    def _blocks(self, term: Term, after: int, until: int, *, reverse: bool) -> Iterator[Sequence[int]]:
+        """Runs of entries in order, or runs in reverse order (each still ascending)."""
+        tail = self._tail
+        fresh = between(tail.of(term), after, until) if until > tail.base else ()
+        if reverse and fresh:
+            yield fresh
+        stored = min(until, tail.base)
+        if after < stored:
+            rows = self._backward(term, after, stored) if reverse else self._forward(term, after, stored)
+            for data in rows:
+                yield between(unpack(data), after, stored)
+        if fresh and not reverse:
+            yield fresh
+
+    def _forward(self, term: Term, after: int, until: int) -> Iterator[bytes]:
+        sql, count = _FORWARD, ROWS_FIRST
+        while rows := self._run(sql, (term, after, until, count)):
+            yield from (data for _, data in rows)
+            if len(rows) < count:
+                return
+            after = rows[-1][0]
+            sql, count = _ONWARD, min(count * 4, ROWS_MOST)
+
+    def _backward(self, term: Term, after: int, until: int) -> Iterator[bytes]:
+        count = ROWS_FIRST
+        while rows := self._run(_BACKWARD, (term, until, count)):
+            for first, data in rows:
+                yield data
+                if first <= after + 1:
+                    return
+            if len(rows) < count:
+                return
+            until, count = rows[-1][0] - 1, min(count * 4, ROWS_MOST)
+
+    def _also(self, tag: str, positions: Sequence[int]) -> list[int]:
+        """Those of some ascending positions that carry the tag too; each row of it is read once."""
+        base = self._tail.base
+        fresh = {entry >> TYPE_BITS for entry in self._tail.of(tag)}
+        row: set[int] = set()
+        last = 0  # position of the last entry of `row`
+        found = []
+        for at in positions:
+            if at > base:
+                row, last = fresh, at
+            elif at > last:
+                rows = self._run(_BACKWARD, (tag, at, 1))
+                row = {entry >> TYPE_BITS for entry in chain.from_iterable(unpack(data) for _, data in rows)}
+                last = max(row, default=0)
+            if at in row:
+                found.append(at)
+        return found
 
 
-def _type_arm(type_: int) -> Arm:
-    return Arm(
-        "SELECT r.position AS position FROM records AS r INDEXED BY records_by_type"
-        " WHERE r.type = {0} AND r.position > ?1 AND r.position <= ?2",
-        (type_,),
-    )
+def selects_all(query: Query) -> bool:
+    """Tell whether every record matches."""
+    return not query or any(not types and not tags for types, tags in query)
 
 
-def _rarest_first(tags: list[int], run: Run, after: int) -> list[int]:
-    if len(tags) == 1:
-        return tags
-    sql = "SELECT count(*) FROM (SELECT 1 FROM record_tags WHERE tag = ?1 AND position > ?2 LIMIT ?3)"
-    return sorted(tags, key=lambda tag: run(sql, (tag, after, PROBE))[0][0])
+def all_bodies(run: Run, after: int, until: int, size: int, *, reverse: bool) -> Page:
+    """A page of the whole log."""
+    return run(f"{_ALL}{' DESC' if reverse else ''} LIMIT ?", (after, until, size))
 
 
-def positions_sql(arms: Sequence[Arm], *, reverse: bool) -> tuple[str, list[int]]:
-    """One statement over at most `MAX_ARMS` arms; its parameters follow (after, until, limit)."""
-    parts: list[str] = []
-    parameters: list[int] = []
-    for arm in arms:
-        first = _FIXED + len(parameters) + 1
-        parts.append(arm.sql.format(*(f"?{first + n}" for n in range(len(arm.parameters)))))
-        parameters.extend(arm.parameters)
-    order = " DESC" if reverse else ""
-    return " UNION ".join(parts) + f" ORDER BY position{order} LIMIT ?3", parameters
+def bodies_at(positions: Sequence[int], run: Run) -> Page:
+    """The records at some positions, in their order.
 
-
-def select_page(
-    arms: list[Arm] | None, run: Run, after: int, until: int, size: int, *, reverse: bool
-) -> Page:
-    """The first `size` matches of `after < position <= until`, from the end if reversed."""
-    order = " DESC" if reverse else ""
-    if arms is None:
-        return run(
-            "SELECT position, body FROM records WHERE position > ?1 AND position <= ?2"  # noqa: S608
-            f" ORDER BY position{order} LIMIT ?3",
-            (after, until, size),
-        )
+    Raises:
+        WrongError: the index names a record that is not there.
+    """
     page: Page = []
-    for start in range(0, len(arms), MAX_ARMS):
-        positions, parameters = positions_sql(arms[start : start + MAX_ARMS], reverse=reverse)
-        page += run(
-            # CROSS JOIN: the positions lead. Rows come in their order; the sort below makes sure at no cost.
-            f"SELECT r.position, r.body FROM ({positions}) AS h CROSS JOIN records AS r"  # noqa: S608
-            " ON r.position = h.position",
-            (after, until, size, *parameters),
-        )
-    if len(arms) > MAX_ARMS:
-        page = list(dict(page).items())
-    page.sort(key=_position, reverse=reverse)
-    return page[:size]
-
-
-def last_position(arms: list[Arm] | None, run: Run, after: int, until: int) -> int:
-    """Position of the last match of `after < position <= until`, 0 if none."""
-    if arms is None:
-        return until if until > after else 0
-    last = 0
-    for start in range(0, len(arms), MAX_ARMS):
-        sql, parameters = positions_sql(arms[start : start + MAX_ARMS], reverse=True)
-        rows = run(sql, (after, until, 1, *parameters))
-        last = max(last, rows[0][0] if rows else 0)
-    return last
+    for start in range(0, len(positions), _BODIES_AT_ONCE):
+        some = positions[start : start + _BODIES_AT_ONCE]
+        marks = ", ".join("?" * len(some))
+        rows = run(f"SELECT position, body FROM records WHERE position IN ({marks})", some)  # noqa: S608
+        if len(rows) != len(some):
+            raise WrongError(
+                "the index names records that are not there",
+                code="store.index",
+                hint="muniment verify; restore a copy",
+                found=f"{len(rows)} of {len(some)} after position {min(some)}",
+            )
+        rows.sort(key=_position, reverse=some[0] > some[-1])
+        page += rows
+    return page
 
 
 def _position(row: tuple[int, bytes]) -> int:

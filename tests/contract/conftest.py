@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from muniment.store import sqlite_tail, sqlite_write
 from muniment.store.api import Draft, Log
 from muniment.store.memory import MemoryLog
 from muniment.store.sqlite_log import SqliteLog
@@ -69,10 +70,16 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """Make an empty log of a kind; closed at the end."""
+@pytest.fixture(params=["memory", "sqlite", "sqlite-seams"])
+def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Make an empty log of a kind; closed at the end.
+
+    `sqlite-seams` writes rows of the index every 3 records, 2 entries in each, so that every query crosses them.
+    """
     logs: list[Log] = []
+    if request.param == "sqlite-seams":
+        monkeypatch.setattr(sqlite_write, "INDEX_EVERY", 3)
+        monkeypatch.setattr(sqlite_tail, "ROW_ENTRIES", 2)
 
     def made(kind: str = "records", clock: Callable[[], int] | None = None) -> Log:
         log: Log

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from muniment.domain import instant
 from muniment.domain.errors import InvalidError, UnavailableError
 from muniment.domain.query import Item
-from muniment.store import merkle
+from muniment.store import merkle, sqlite_tail, sqlite_write
 from muniment.store.api import MAX_RECORD, AppendConflict, Condition, Draft, StaleDecision
 from muniment.store.memory import MemoryLog
 from muniment.store.sqlite_log import SqliteLog
@@ -124,11 +124,19 @@ def naive(records, query, after, until):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(plan=steps, queries_=st.lists(queries, max_size=3), page=st.integers(1, 5))
-def test_conditions_and_reads_agree_with_a_naive_model(tmp_path_factory, draft, plan, queries_, page):
+@given(
+    plan=steps,
+    queries_=st.lists(queries, max_size=3),
+    page=st.integers(1, 5),
+    every=st.sampled_from([1, 2, 4, 7, 512]),
+)
+def test_conditions_and_reads_agree_with_a_naive_model(tmp_path_factory, draft, plan, queries_, page, every):
     folder = tmp_path_factory.mktemp("model") / "s"
     sqlite, memory = SqliteLog.create(folder, kind="records"), MemoryLog()
     records: list[tuple[str, list[str]]] = []
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
+    monkeypatch.setattr(sqlite_tail, "ROW_ENTRIES", 2)
     try:
         for batch, condition, reopen in plan:
             if reopen:
@@ -165,6 +173,7 @@ def test_conditions_and_reads_agree_with_a_naive_model(tmp_path_factory, draft, 
                         assert expected[::-1][:limit] == found
                     assert max(naive(records, query, 0, end), default=0) == log.last_match(query, until=until)
     finally:
+        monkeypatch.undo()
         sqlite.close()
         memory.close()
 

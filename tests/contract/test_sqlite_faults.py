@@ -21,7 +21,7 @@ from muniment.domain.errors import (
     WrongError,
 )
 from muniment.domain.query import Item
-from muniment.store import merkle, sqlite_file
+from muniment.store import merkle, sqlite_file, sqlite_write
 from muniment.store.api import SCHEMA_VERSION, AppendConflict, Condition, Draft
 from muniment.store.open import create_log, folder_of, open_log
 from muniment.store.sqlite_log import SqliteLog
@@ -118,12 +118,13 @@ def test_a_full_disk_refuses_and_room_makes_it_work_again(sqlite_folder, draft):
         assert [written + 1] == [position for position, _ in log.read((Item(tags=(f"t:{written}",)),))]
 
 
-@pytest.mark.parametrize("table", ["records", "record_tags", "tags", "types"])
+@pytest.mark.parametrize("table", ["records", "postings", "types"])
 @pytest.mark.parametrize("verb", ["DELETE FROM {}", "UPDATE {} SET {}"])
-def test_the_file_itself_refuses_changes(sqlite_folder, draft, table, verb):
+def test_the_file_itself_refuses_changes(sqlite_folder, draft, table, verb, monkeypatch):
+    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", 1)
     with SqliteLog.open(sqlite_folder) as log:
         log.append([draft(1, tags=["a"])])
-    column = {"records": "body = x''", "record_tags": "tag = 9", "tags": "name = 'z'", "types": "name = 'z'"}
+    column = {"records": "body = x''", "postings": "first = 9", "types": "name = 'z'"}
     db = raw(sqlite_folder)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         db.execute(verb.format(table, column[table]))

@@ -25,8 +25,10 @@ TAG = Item(tags=("shared",))
 def draft(name: str) -> Draft:
     raw = name.encode().hex().rjust(32, "0")
     id_ = "-".join((raw[:8], raw[8:12], raw[12:16], raw[16:20], raw[20:]))
+    tags = ("name:" + name, "shared")
     body = f'{{"id":"{id_}","name":"{name}","pad":"{"x" * 300}","recorded_at":"'.encode()
-    return Draft(id_, "thing.happened/1", tuple(sorted(("shared", f"name:{name}"))), body, b'"}')
+    tail = f'","tags":["{tags[0]}","{tags[1]}"],"type":"thing.happened/1"}}'.encode()
+    return Draft(id_, "thing.happened/1", tags, body, tail)
 
 
 def single(log: SqliteLog, tell, seed: int) -> None:
