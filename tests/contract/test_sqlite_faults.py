@@ -90,7 +90,9 @@ def test_another_writer_holding_the_lock_is_unavailable_and_bounded(sqlite_folde
     other.close()
 
 
-def test_a_full_disk_refuses_and_room_makes_it_work_again(sqlite_folder, draft):
+@pytest.mark.parametrize("every", [1, 2, 512])
+def test_a_full_disk_refuses_and_room_makes_it_work_again(sqlite_folder, draft, monkeypatch, every):
+    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
     with SqliteLog.open(sqlite_folder) as log:
         log.append([draft(0, tags=["a"])])
         db = log._writer._db
@@ -245,7 +247,10 @@ def test_opened_read_only_it_reads_and_does_not_write(sqlite_folder, draft):
             assert reader.head().size == 1
 
 
-def as_nobody(folder: Path, *drafts: Draft) -> str:
+T = Item(tags=("t",))
+
+
+def as_nobody(folder: Path, *drafts: Draft, query: bool = False) -> str:
     """Read, and append if there is something, as a user without the right to write, which only root can become."""
     if os.getuid() != 0:
         pytest.skip("needs root, to become a user without rights")
@@ -258,7 +263,7 @@ def as_nobody(folder: Path, *drafts: Draft) -> str:
             os.setgid(65534)
             os.setuid(65534)
             with SqliteLog.open(folder) as log:
-                found = f"{log.head().size} {len(list(log.read()))}"
+                found = f"{log.head().size} {len(list(log.read((T,) if query else ())))}"
                 if drafts:
                     log.append(drafts)
         except MunimentError as error:
@@ -289,6 +294,21 @@ def test_a_frozen_copy_is_read_and_not_written(frozen, draft):
     assert as_nobody(frozen) == "2 2"
     assert as_nobody(frozen, draft(3)) == "2 2 store.read_only"
     assert before == sorted(frozen.iterdir())
+
+
+@pytest.mark.parametrize("every", [1, 2, 512])
+def test_a_frozen_copy_is_searched_in_rows_and_tail(sqlite_folder, draft, monkeypatch, every):
+    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
+    with SqliteLog.open(sqlite_folder) as log:
+        for n in range(5):
+            log.append([draft(n, tags=["t"] if n % 2 else [])])
+    place = Path("/tmp") / f"muniment-test-{os.getpid()}"
+    shutil.copytree(sqlite_folder, place)
+    place.chmod(0o755)
+    try:
+        assert as_nobody(place, query=True) == "5 2"
+    finally:
+        shutil.rmtree(place)
 
 
 def test_a_frozen_copy_with_a_wal_beside_it_is_not_read(frozen):

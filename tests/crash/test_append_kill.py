@@ -14,11 +14,11 @@ import time
 
 import pytest
 from muniment.domain.query import Item
-from muniment.store import merkle
+from muniment.store import merkle, sqlite_write
 from muniment.store.api import AppendConflict, Condition, Draft
 from muniment.store.sqlite_log import SqliteLog
 
-KILLS = 35  # for each way of appending
+KILLS = 20  # for each way of appending and of indexing
 TAG = Item(tags=("shared",))
 
 
@@ -94,11 +94,14 @@ def kill_one(folder, way, seed: int, delay: float) -> list[tuple[int, int, str]]
     return [(int(first), int(count), id_) for first, count, id_ in told]
 
 
+@pytest.mark.parametrize("every", [2, 512])
 @pytest.mark.parametrize("way", [single, threads, batches])
-def test_no_acknowledged_record_is_lost(tmp_path, way):
+def test_no_acknowledged_record_is_lost(tmp_path, way, every, monkeypatch):
+    """With rows of the index in every second commit or so, and with the usual few."""
+    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
     folder = tmp_path / "store"
     SqliteLog.create(folder, kind="records").close()
-    chance = random.Random(way.__name__)
+    chance = random.Random(f"{way.__name__}{every}")
     told: list[tuple[int, int, str]] = []
     for seed in range(KILLS):
         told += kill_one(folder, way, seed, chance.uniform(0, 0.03))
@@ -113,7 +116,8 @@ def test_no_acknowledged_record_is_lost(tmp_path, way):
         leaves = [merkle.leaf_hash(body) for _, body in rows]
         assert leaves == list(log.leaves())
         assert (len(rows), merkle.root(leaves)) == log.head()[:2]
-        assert len(rows) == len(list(log.read((TAG,))))
+        assert rows == list(log.read((TAG,)))
+        assert rows == list(log.read((Item(("thing.happened/1",)),)))
         for first, count, id_ in told:
             assert f'"id":"{id_}"'.encode() in rows[first - 1][1]
             if way is batches:
