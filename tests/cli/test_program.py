@@ -14,7 +14,7 @@ from typing import Any
 import click
 import pytest
 from muniment.cli import exits
-from muniment.cli.framework import Noun, Verb
+from muniment.cli.framework import CONTEXT, Noun, Verb
 from muniment.cli.main import root
 from muniment.cli.verbs import TABLE
 
@@ -46,7 +46,7 @@ def muniment(*words: str) -> list[str]:
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    context = click.Context(root, info_name="muniment")
+    context = click.Context(root, info_name="muniment", **CONTEXT)
     for name in root.list_commands(context):
         found = root.get_command(context, name)
         assert found is not None
@@ -86,7 +86,10 @@ def test_every_command_has_help_that_begins_with_examples(name: str, command: cl
     assert all("muniment" in example for example in command.examples)
     assert command.help
     context = click.Context(
-        command, info_name=name, parent=click.Context(root, info_name="muniment"), terminal_width=100
+        command,
+        info_name=name,
+        parent=click.Context(root, info_name="muniment", **CONTEXT),
+        terminal_width=100,
     )
     said = command.get_help(context)
     assert said.startswith("Examples:\n  $ ")
@@ -108,7 +111,7 @@ def test_every_example_parses(name: str, command: click.Command) -> None:
         depth = len(name.split())
         if isinstance(command, Noun) or words[:depth] != name.split():
             continue
-        command.make_context(name, words[depth:], parent=click.Context(root, info_name="muniment"))
+        command.make_context(name, words[depth:], parent=click.Context(root, info_name="muniment", **CONTEXT))
 
 
 def test_the_line_in_the_root_help_is_the_line_of_the_command() -> None:
