@@ -18,7 +18,8 @@ from muniment.store.sqlite_log import SqliteLog
 
 A, B, BOTH = Item(tags=("a",)), Item(tags=("b",)), Item(tags=("a", "b"))
 EVEN, TYPED = Item(("even/1",)), Item(("even/1",), ("a",))
-ITEMS = (A, B, BOTH, EVEN, TYPED)
+DENSE = Item(tags=("all", "most"))
+ITEMS = (A, B, BOTH, EVEN, TYPED, DENSE)
 EVERY = 8
 
 
@@ -28,24 +29,27 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite_tail, "ROW_ENTRIES", 3)
 
 
+def type_of(n: int) -> str:
+    return "even/1" if n % 2 == 0 else "odd/1"
+
+
+def tags_of(n: int) -> list[str]:
+    tags = {"a": n % 3 == 0, "b": n % 4 == 0, "most": n % 5 != 0, "all": True, f"n:{n}": True}
+    return [tag for tag, wanted in tags.items() if wanted]
+
+
 @pytest.fixture
 def nth(draft) -> Callable[[int], object]:
     """The n-th record of a story in which every item has matches, and gaps."""
 
     def made(n: int):
-        tags = [tag for tag, wanted in (("a", n % 3 == 0), ("b", n % 4 == 0), (f"n:{n}", True)) if wanted]
-        return draft(n, "even/1" if n % 2 == 0 else "odd/1", tags)
+        return draft(n, type_of(n), tags_of(n))
 
     return made
 
 
 def matching(item: Item, after: int, until: int) -> list[int]:
-    def tags(n: int) -> set[str]:
-        return {tag for tag, wanted in (("a", n % 3 == 0), ("b", n % 4 == 0), (f"n:{n}", True)) if wanted}
-
-    return [
-        n for n in range(after + 1, until + 1) if item.matches("even/1" if n % 2 == 0 else "odd/1", tags(n))
-    ]
+    return [n for n in range(after + 1, until + 1) if item.matches(type_of(n), set(tags_of(n)))]
 
 
 def positions(log: SqliteLog, *items: Item, **bounds: object) -> list[int]:
@@ -90,6 +94,7 @@ def test_rows_come_when_they_are_due_and_say_what_the_bodies_say(sqlite_folder, 
         for n in range(1, 30):
             log.append([nth(n)])
             assert indexed(sqlite_folder) == n - n % EVERY
+            assert [n] == positions(log, Item(tags=(f"n:{n}",))), "seen at once"
         log.append([nth(n) for n in range(30, 60)])
         assert indexed(sqlite_folder) == 59, "a batch takes what waits with it"
     check_index(sqlite_folder)
