@@ -270,9 +270,7 @@ class Run:
         try:
             try:
                 folder.switch(self.place, current.pack)
-            except (
-                NotFoundError
-            ):  # recorded as switched, and the pack is gone from the target: install it again
+            except NotFoundError:  # recorded as switched, and gone from the target since: install it again
                 self._installed()
                 folder.switch(self.place, current.pack)
         except (NotFoundError, WrongError, InvalidError):
