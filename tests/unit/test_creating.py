@@ -271,7 +271,7 @@ def test_a_full_disk_at_the_checkpoint(here):
 
 
 def test_a_second_birth_is_refused_by_the_log_itself(here):
-    """What protects against two inits at once is the expected position 0; the decider alone would not."""
+    """Two guards: the expected position 0 of init, and the decider, which knows a store by its policy."""
     here.init()
     with here.open() as s:
         made = shop.records(s)[0]["data"]
