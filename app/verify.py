@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,9 +33,8 @@ from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL, DRIVER
 from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, Log
 from muniment.store.evidence import EvidenceStore
-from muniment.store.inspect import Inspector, inspector
+from muniment.store.inspect import Cells, Inspector, inspector
 
-PAGE = 1024
 _COLUMNS = ("store.settings", "store.schema", "store.integrity", "store.types", "store.postings", "column.id")
 _RECORDS_ONLY = ("record.registry", "record.tags", "record.batch", "record.signature", "record.time")
 
@@ -115,11 +114,10 @@ class _Verification:
         self.store = store
         self.base = base
         self.against = against
-        self.evidence = EvidencePass(checks, evidence) if evidence is not None else None
+        self.files = EvidencePass(checks, evidence) if evidence is not None else None
         self.memo = memos.NONE
         self.model = ReadModel()
         self.folded = 0
-        self.page: list[tuple[int, bytes]] = []
         self.stopped = ""
 
     def run(
@@ -160,8 +158,7 @@ class _Verification:
                 )
                 self._settings(tables)
             with quiet_collector():
-                records.run(self.store, self._visit, progress)
-                self._flush()
+                records.run(self.store, self, progress)
             for text in self.store.integrity():
                 self.checks["store.integrity"].fail(Finding("ok", text, None, "database"))
         except MunimentError as error:
@@ -203,21 +200,24 @@ class _Verification:
                     )
                 )
 
-    def _visit(self, position: int, body: bytes, record: dict[str, Any]) -> None:
-        if self.evidence is not None and "evidence" in record:
-            self.evidence.record(position, record)
-        if self.memo.model is not None and position <= self.memo.position:
-            self.page.append((position, body))
-            if len(self.page) >= PAGE:
-                self._flush()
+    def evidence(self, position: int, entries: Any) -> None:
+        """Look at the files a record names."""
+        if self.files is not None:
+            self.files.record(position, entries)
 
-    def _flush(self) -> None:
-        if self.page and not self.stopped:
-            try:
-                self.folded = DRIVER.page(self.model, self.page, self.folded)
-            except Stopped as error:
-                self.stopped = error.message
-        self.page = []
+    def page(self, positions: Sequence[int], page: list[Cells]) -> None:
+        """Fold a page, as far as the memo reaches."""
+        if self.memo.model is None or self.stopped or positions[0] > self.memo.position:
+            return
+        some = [
+            (position, cells[3])
+            for position, cells in zip(positions, page, strict=True)
+            if position <= self.memo.position
+        ]
+        try:
+            self.folded = DRIVER.page(self.model, some, self.folded)
+        except Stopped as error:
+            self.stopped = error.message
 
     def _anchors(self, records: RecordPass, anchors: list[Anchor], warning: str) -> None:
         size = records.frontier.size
@@ -278,11 +278,11 @@ class _Verification:
                 )
 
     def _evidence(self) -> None:
-        if self.evidence is None:
+        if self.files is None:
             for id_ in ("evidence.present", "evidence.manifests", "evidence.folder"):
                 self.checks[id_].leave(NOT_APPLICABLE, "no evidence store was given")
             return
-        self.report.information["evidence"] = self.evidence.finish()
+        self.report.information["evidence"] = self.files.finish()
 
     def _decisions(self, decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None) -> None:
         check = self.checks["decisions"]

@@ -26,9 +26,9 @@ class EvidencePass:
         self.files = 0
         self.bytes = 0
 
-    def record(self, position: int, record: dict[str, Any]) -> None:
+    def record(self, position: int, entries: Any) -> None:
         """Check every file a record names, each content once."""
-        for index, entry in enumerate(record.get("evidence") or ()):
+        for index, entry in enumerate(entries or ()):
             field = f"evidence[{index}]"
             try:
                 good = self._file("evidence.present", position, field, entry)

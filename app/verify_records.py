@@ -1,32 +1,38 @@
 """The one pass over all records: bytes against leaf, columns, tags, registry, times, batches and signatures.
 
-1. One record at a time, memory flat but for the names of tags and the ids of blobs.
+1. A page at a time, memory flat but for the names of tags and the ids of blobs.
 2. The bytes are the truth; every other cell is compared with them.
 3. A finding never stops the pass: what follows is looked at too.
+4. A page is looked at as a whole first (`_quick`), which can only say that nothing is wrong. If it does not, each record of it
+   is looked at by itself, and only that makes findings.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from muniment.app.verify_report import Check, Finding
+from muniment.app.verify_tables import TablePass
 from muniment.app.verify_tags import Derived, Index
+from muniment.app.verify_typed import reader
 from muniment.domain import canonical
-from muniment.domain.errors import InvalidError, WrongError
+from muniment.domain.errors import InvalidError
 from muniment.domain.records import TABLE
 from muniment.store.api import KIND_RECORDS
 from muniment.store.inspect import Cells, Inspector, Tables
 from muniment.store.merkle import Frontier
-from muniment.store.sqlite_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
 
 CREATED = "store.created/1"
+_KEY_TYPES = ("identity.added/1", "key.revoked/1")
+_NOTED = frozenset((CREATED, *_KEY_TYPES))
+_TYPE, _TYPE_END = b'"type":"', -len(b'","v":1}')
+_UNSET = msgspec.UNSET
 
 _sha256 = hashlib.sha256
-_encode = msgspec.json.Encoder(order="deterministic").encode
 _REQUIRED = frozenset(
     ("v", "id", "type", "tags", "occurred_at", "recorded_at", "actor", "correlation", "data")
 )
@@ -47,8 +53,14 @@ def hexed(value: Any) -> str:
     return repr(value)[:200]
 
 
-Visit = Callable[[int, bytes, dict[str, Any]], None]
-"""Told (position, bytes, record) of each record that can be read."""
+class Visit(Protocol):
+    """Who else looks at the records as they pass."""
+
+    def evidence(self, position: int, entries: Any) -> None:
+        """A record names files."""
+
+    def page(self, positions: Sequence[int], page: list[Cells]) -> None:
+        """A page is done."""
 
 
 class RecordPass:
@@ -94,36 +106,104 @@ class RecordPass:
 
     def run(self, store: Inspector, visit: Visit, progress: Callable[[int], None] | None = None) -> None:
         """Walk. Raises what the inspector raises when the store cannot be read on."""
-        expected = 0
+        last = 0
         for page in store.records():
-            hashes: list[bytes] = []
-            stored: list[bytes] = []
-            for cells in page:
-                expected += 1
-                position = cells[0]
-                if position != expected:
-                    if type(position) is int and position > expected:
-                        self.found(
-                            "log.positions",
-                            expected,
-                            "position",
-                            expected,
-                            position,
-                            f"{position - expected} missing",
-                        )
-                        expected = position
-                    else:
-                        self.found("log.positions", expected, "position", expected, position)
-                hashes.append(self._leaf(expected, cells))
-                stored.append(cells[2] if type(cells[2]) is bytes else b"")
-                record = self._record(expected, cells)
-                if record is not None:
-                    visit(expected, cells[3], record)
+            positions = self._positions(page, last)
+            hashes, stored = self._leaves(positions, page)
+            if not self._quick(positions, page, visit):
+                for position, cells in zip(positions, page, strict=True):
+                    evidence = self._record(position, cells)
+                    if evidence is not None:
+                        visit.evidence(position, evidence)
+            visit.page(positions, page)
             self._extend(hashes, stored)
+            last = positions[-1]
             if progress is not None:
-                progress(expected)
+                progress(last)
         if self._tables is not None:
-            self._finish_tables(store, expected)
+            self._finish_tables(store, last)
+
+    def _positions(self, page: list[Cells], last: int) -> Sequence[int]:
+        """The position each row of a page should have, after a gap counted from what is there."""
+        expected = range(last + 1, last + 1 + len(page))
+        if [cells[0] for cells in page] == list(expected) and {type(cells[0]) for cells in page} == {int}:
+            return expected
+        positions = []
+        for cells in page:
+            last += 1
+            position = cells[0]
+            if position != last or type(position) is not int:
+                if type(position) is int and position > last:
+                    missing = f"{position - last} missing"
+                    self.found("log.positions", last, "position", last, position, missing)
+                    last = position
+                else:
+                    self.found("log.positions", last, "position", last, position)
+            positions.append(last)
+        return positions
+
+    def _leaves(self, positions: Sequence[int], page: list[Cells]) -> tuple[list[bytes], list[bytes]]:
+        """The leaves of a page as made from the bytes, and as stored."""
+        stored = [cells[2] for cells in page]
+        try:
+            made = [_sha256(b"\x00" + cells[3]).digest() for cells in page]
+            if made == stored:
+                return made, stored
+        except TypeError:
+            pass  # a body that is not bytes: each by itself
+        made = [self._leaf(position, cells) for position, cells in zip(positions, page, strict=True)]
+        return made, [leaf if type(leaf) is bytes else b"" for leaf in stored]
+
+    def _quick(self, positions: Sequence[int], page: list[Cells], visit: Visit) -> bool:
+        """Check a page as a whole; False, and nothing noted, unless it is certain that each record passes by itself."""
+        if not self._records or type(positions) is not range:
+            return False
+        rows = self._rows(page)
+        if rows is None:
+            return False
+        if self._tables is not None and not _ids_agree(rows, page):
+            return False
+        times = [self._recorded_at, *(row.recorded_at for row in rows)]
+        if times != sorted(times):
+            return False
+        self._recorded_at = times[-1]
+        if self._tables is not None:
+            self.index.add(positions[0], [(row.type, row.tags) for row in rows])
+        for position, row in zip(positions, rows, strict=True):
+            if (
+                row.batch is not _UNSET
+                or self._batch[1] < self._batch[2]
+                or row.signature is not _UNSET
+                or row.actor.auth != "os"
+                or row.type in _NOTED
+                or position == 1
+                or self._tables is None
+            ):
+                self._sequel(position, _decode(page[position - positions[0]][3]))
+            if row.evidence is not _UNSET:
+                visit.evidence(position, row.evidence)
+        return True
+
+    def _rows(self, page: list[Cells]) -> list[Any] | None:
+        """The records of a page in closed structs, types apart (`verify_typed`); None if one is not certainly right."""
+        bodies = [cells[3] for cells in page]
+        if set(map(type, bodies)) != {bytes}:
+            return None
+        skip = len(_TYPE)
+        groups: defaultdict[bytes, list[int]] = defaultdict(list)
+        for at, name in enumerate([body[body.rfind(_TYPE) + skip : _TYPE_END] for body in bodies]):
+            groups[name].append(at)
+        rows: list[Any] = [None] * len(page)
+        for name, places in groups.items():
+            typed = reader(name.decode("utf-8", "replace"))
+            if typed is None:
+                return None
+            found = typed.read([bodies[at] for at in places])
+            if found is None or not typed.tagged(found):
+                return None
+            for at, row in zip(places, found, strict=True):
+                rows[at] = row
+        return rows
 
     def _extend(self, hashes: list[bytes], stored: list[bytes]) -> None:
         """Grow the tree over the bytes and, from the first difference on, the tree over the leaves as stored."""
@@ -155,27 +235,34 @@ class RecordPass:
             )
         return made
 
-    def _record(self, position: int, cells: Cells) -> dict[str, Any] | None:
+    def _record(self, position: int, cells: Cells) -> Any:
+        """Check one record by itself; return the evidence it names, None if it names none or cannot be read."""
         body = cells[3]
         try:
             record = _decode(body)
             if type(record) is not dict or type(record.get("type")) is not str:
                 raise msgspec.ValidationError("not an object with a type")
-            if _encode(record) != body and canonical.encode_trusted(record) != body:
-                at = _difference(canonical.encode_trusted(record), body)
+            canonical.check_profile(record)
+            made = canonical.encode_trusted(record)
+            if made != body:
                 self.found(
-                    "record.canonical", position, "body", "canonical bytes", f"other bytes from byte {at} on"
+                    "record.canonical",
+                    position,
+                    "body",
+                    "canonical bytes",
+                    f"other bytes from byte {_difference(made, body)} on",
                 )
-        except (msgspec.MsgspecError, InvalidError, UnicodeDecodeError, TypeError) as error:
+        except (msgspec.MsgspecError, InvalidError, UnicodeDecodeError, TypeError, RecursionError) as error:
             self.found("record.canonical", position, "body", "canonical JSON", str(error)[:200])
-            return None
+            if not isinstance(error, InvalidError):
+                return None
         own = record.get("tags")
         try:
             held = set(own)  # type: ignore[arg-type]
         except TypeError:
             held = set()
         if self._tables is not None:
-            self.index.add(position, record["type"], held)
+            self.index.add(position, [(record["type"], held)])
             own_id = uuid_bytes(record.get("id")) if self._records or record["type"] == CREATED else None
             if cells[1] != own_id:
                 self.found("column.id", position, "id", own_id, cells[1])
@@ -185,8 +272,8 @@ class RecordPass:
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 self.found("record.registry", position, "body", "a record", repr(error)[:200])
         if position in self.bad:
-            self.bad[position] = (record["type"], sorted(held))
-        return record
+            self.bad[position] = (record["type"], sorted(map(str, held)))
+        return record.get("evidence")
 
     def _content(self, position: int, record: dict[str, Any], own: Any, held: set[str]) -> None:
         type_ = record["type"]
@@ -209,6 +296,11 @@ class RecordPass:
             self.found("record.time", position, "recorded_at", f"not before {self._recorded_at}", recorded_at)
         else:
             self._recorded_at = recorded_at
+        self._sequel(position, record)
+
+    def _sequel(self, position: int, record: dict[str, Any]) -> None:
+        """What hangs on the records before: creation, ids, batches, keys and signatures."""
+        type_ = record["type"]
         if (type_ == CREATED) != (position == 1):
             self.found("store.created", position, "type", CREATED if position == 1 else "another type", type_)
         elif position == 1:
@@ -220,7 +312,7 @@ class RecordPass:
             self._in_batch(position, record["id"], batch)
         if "signature" in record or record["actor"]["auth"] != "os":
             self._signature(position, record)
-        if type_ in ("identity.added/1", "key.revoked/1"):
+        if type_ in _KEY_TYPES:
             self._keys_change(type_, record["data"], position)
 
     def _known_shape(self, record: dict[str, Any]) -> bool:
@@ -293,88 +385,12 @@ class RecordPass:
             )
 
     def _finish_tables(self, store: Inspector, last: int) -> None:
-        tables = self._tables
-        assert tables is not None
+        assert self._tables is not None
         if self._batch[1] < self._batch[2]:
             self.found(
                 "record.batch", last, "batch", f"{self._batch[2]} records", f"{self._batch[1]}, then the end"
             )
-        made = {number: name for name, number in self.index.types.items()}
-        for number in made.keys() | tables.types.keys():
-            if made.get(number) != tables.types.get(number):
-                self.found(
-                    "store.types",
-                    None,
-                    f"types.{number}",
-                    made.get(number, "no such type"),
-                    tables.types.get(number, "missing"),
-                    "types are numbered in the order of their first records",
-                )
-        terms, odd = self.index.differing(store.postings())
-        for term, first, why in odd:
-            self.found(
-                "store.postings", None, f"postings of {term}", "a row of entries", f"first {first}", why
-            )
-        for term in terms:
-            self._term(store, term)
-        self._head(tables.heads)
-
-    def _term(self, store: Inspector, term: Any) -> None:
-        """Name the first entry of a term in which the index as stored differs from the bodies."""
-        stored: list[int] = []
-        for page in store.postings():
-            for found, _, data in page:
-                if found == term and type(found) is type(term):
-                    with suppress(WrongError, TypeError):
-                        stored += unpack(data)
-        made = [
-            entry
-            for rows in store.records()
-            for position, _, _, body in rows
-            if (entry := self._entry(term, position, body))
-        ]
-        at = next((i for i, (a, b) in enumerate(zip(made, stored, strict=False)) if a != b), None)
-        if at is None:
-            at = min(len(made), len(stored))
-        named = {number: name for name, number in self.index.types.items()}
-        expected, there = (
-            f"#{row[at] >> TYPE_BITS} {named.get(row[at] & TYPE_MASK, 'unknown type')}"
-            if at < len(row)
-            else "no more entries"
-            for row in (made, stored)
-        )
-        field = f"postings of {named.get(term, term) if type(term) is int else term}"
-        self.found("store.postings", None, field, expected, there, f"entry {at + 1} of its history")
-
-    def _entry(self, term: Any, position: Any, body: Any) -> int:
-        """The entry of a record in the history of a term, 0 if it is not in it."""
-        try:
-            if not 0 < position <= self.index.indexed:
-                return 0
-            record = _decode(body)
-            number = self.index.types[record["type"]]
-            if number != term and term not in record["tags"]:
-                return 0
-        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
-            return 0
-        return int(position) << TYPE_BITS | number
-
-    def _head(self, heads: list[tuple[Any, ...]]) -> None:
-        if len(heads) != 1:
-            self.found("log.head", None, "head", "one row", len(heads))
-            return
-        size = self.frontier.size
-        indexed = heads[0][4]
-        wanted = (1, size, self.frontier.to_bytes(), self._recorded_at)
-        for field, expected, cell in zip(
-            ("one", "size", "frontier", "recorded_at"), wanted, heads[0], strict=False
-        ):
-            if expected != cell or type(expected) is not type(cell):
-                self.found(
-                    "log.head", None, field, expected, cell, "the head row does not say what the records give"
-                )
-        if type(indexed) is not int or not 0 <= size - indexed < MAX_TAIL or indexed < 0:
-            self.found("log.head", None, "indexed", f"{max(size - MAX_TAIL + 1, 0)}..{size}", indexed)
+        TablePass(self.found, self.index, self.frontier, self._recorded_at).run(store, self._tables)
 
 
 def uuid_bytes(text: Any) -> bytes | None:
@@ -394,3 +410,16 @@ def _difference(one: bytes, other: bytes) -> int:
     return next(
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
+
+
+def _ids_agree(rows: list[Any], page: list[Cells]) -> bool:
+    """Tell whether each id column holds the sixteen bytes of its record's id."""
+    try:
+        cells = [row[1] for row in page]
+        texts = [row.id for row in rows]
+        if set(map(len, cells)) != {16} or set(map(len, texts)) != {36}:
+            return False
+        # No id holds a line break if the lines are equal, so they are equal one by one.
+        return "\n".join(texts).replace("-", "") == b"".join(cells).hex("\n", 16)
+    except TypeError:
+        return False

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
-from muniment.domain.errors import WrongError
 from muniment.domain.records import PREFIXES, TABLE
 from muniment.store.inspect import PostingCells
-from muniment.store.sqlite_tail import TYPE_BITS, unpack
+from muniment.store.sqlite_tail import TYPE_BITS, pack, unpack
 
 MAX_TERMS = 20  # that differ are looked at entry by entry
+ENTRY = 8  # bytes
+SHORT = 12 * ENTRY
+BLOCK_BITS = 15
+MAX_POSITION = 2**40 - 1  # what an entry holds beside the type
 
 
 class Derived:
@@ -46,46 +52,88 @@ class Derived:
 class Index:
     """The index as the bodies make it, against the index as stored (`store.sqlite_tail`).
 
-    For each term, a tag or the number of a type, both sides keep a hash over its entries in order, begun with a secret of
-    this run: 100 bytes a term, whatever its history. Only where they differ are the entries themselves compared.
+    For each term, a tag or the number of a type, both sides keep a digest of its entries in order, chained by blocks of
+    positions: 150 bytes a term, whatever its history. Only where they differ are the entries themselves compared.
     """
 
     def __init__(self, indexed: int) -> None:
-        self.indexed = indexed
+        self.indexed = min(indexed, MAX_POSITION)
         self.types: dict[str, int] = {}
-        self._seed = int.from_bytes(os.urandom(7), "big")
-        self._made: dict[Any, int] = {}
+        self._open: defaultdict[Any, list[int]] = defaultdict(list)
+        self._block = 0
+        self._made: dict[Any, bytes] = {}
 
-    def add(self, position: int, type_: str, tags: set[str]) -> None:
-        """Add a record, in order."""
-        if position > self.indexed:
+    def add(self, position: int, records: Sequence[tuple[str, Iterable[str]]]) -> None:
+        """Add (type, distinct tags) of records that follow one another from a position on; positions only grow."""
+        block = position >> BLOCK_BITS
+        if (position + len(records) - 1) >> BLOCK_BITS != block and len(records) > 1:
+            cut = ((block + 1) << BLOCK_BITS) - position
+            self.add(position, records[:cut])
+            self.add(position + cut, records[cut:])
             return
-        number = self.types.get(type_)
-        if number is None:
-            number = self.types[type_] = len(self.types) + 1
-        entry, made, seed = position << TYPE_BITS | number, self._made, self._seed
-        made[number] = hash((made.get(number, seed), entry))
-        for tag in tags:
-            made[tag] = hash((made.get(tag, seed), entry))
+        if block != self._block:
+            self._close()
+            self._block = block
+        if position + len(records) - 1 > self.indexed:
+            records = records[: max(self.indexed - position + 1, 0)]
+        types, terms = self.types, self._open
+        entry = (position - 1) << TYPE_BITS
+        for type_, tags in records:
+            number = types.get(type_)
+            if number is None:
+                number = types[type_] = len(types) + 1
+            entry += 1 << TYPE_BITS
+            typed = entry | number
+            terms[number].append(typed)
+            for tag in tags:
+                terms[tag].append(typed)
 
-    def differing(self, rows: Iterator[list[PostingCells]]) -> tuple[list[Any], list[tuple[Any, Any, str]]]:
-        """The terms that differ, at most `MAX_TERMS`; and rows that are no rows: (term, first, why)."""
-        stored: dict[Any, int] = {}
+    def _close(self) -> None:
+        made = self._made
+        for term, entries in self._open.items():
+            made[term] = _chained(made.get(term, b""), pack(entries))
+        self._open.clear()
+
+    def differing(self, rows: Iterable[list[PostingCells]]) -> tuple[list[Any], list[tuple[Any, Any, str]]]:
+        """The terms that differ, at most `MAX_TERMS`; and rows that are no rows: (term, first, why). Asked once."""
+        self._close()
+        made = self._made
+        differ: set[Any] = set()
         odd: list[tuple[Any, Any, str]] = []
-        for page in rows:
-            for term, first, data in page:
-                try:
-                    entries = unpack(data)
-                except (WrongError, TypeError):
-                    odd.append((term, first, "no whole number of entries"))
+        for term, group in groupby(chain.from_iterable(rows), key=itemgetter(0)):
+            value = b""
+            chunks: list[bytes] = []
+            now = -1
+            for _, first, data in group:
+                if type(data) is not bytes or len(data) % ENTRY or type(term) not in (str, int):
+                    odd.append((term, first, "no term, or no whole number of entries"))
                     continue
-                if not entries or entries[0] >> TYPE_BITS != first:
+                start = int.from_bytes(data[:ENTRY], "little") >> TYPE_BITS
+                if not data or start != first or type(first) is not int:
                     odd.append((term, first, "the first entry is another one"))
-                digest = stored.get(term, self._seed)
-                for entry in entries:
-                    digest = hash((digest, entry))
-                stored[term] = digest
-        terms = [
-            term for term in self._made.keys() | stored.keys() if self._made.get(term) != stored.get(term)
-        ]
-        return sorted(terms, key=str)[:MAX_TERMS], odd
+                for block, part in _blocks(start, data):
+                    if block != now:
+                        if chunks:
+                            value = _chained(value, b"".join(chunks))
+                        now, chunks = block, []
+                    chunks.append(part)
+            if made.pop(term, b"") != _chained(value, b"".join(chunks)):
+                differ.add(term)
+        return sorted({*differ, *made}, key=str)[:MAX_TERMS], odd
+
+
+def _chained(before: bytes, entries: bytes) -> bytes:
+    """The digest of a history grown by a block; a short one stands for itself, and no digest has its length."""
+    if not before and len(entries) <= SHORT:
+        return entries
+    return b"\x00" + hashlib.sha256(before + entries).digest()
+
+
+def _blocks(start: int, data: bytes) -> Iterable[tuple[int, bytes]]:
+    """A row of postings cut where blocks of positions end; nearly all lie in one."""
+    if int.from_bytes(data[-ENTRY:], "little") >> (TYPE_BITS + BLOCK_BITS) == start >> BLOCK_BITS:
+        return ((start >> BLOCK_BITS, data),)
+    pieces: dict[int, list[int]] = {}
+    for entry in unpack(data):
+        pieces.setdefault(entry >> (TYPE_BITS + BLOCK_BITS), []).append(entry)
+    return [(block, pack(entries)) for block, entries in pieces.items()]

@@ -1,0 +1,123 @@
+"""The cells beside the records against what the records give: types, index, head row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import zip_longest
+from typing import Any
+
+import msgspec
+from muniment.app.verify_tags import Index
+from muniment.domain.errors import WrongError
+from muniment.store.inspect import Inspector, Tables
+from muniment.store.merkle import HASH_SIZE, Frontier
+from muniment.store.sqlite_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
+
+_decode = msgspec.json.Decoder().decode
+
+Found = Callable[..., None]
+"""`RecordPass.found`."""
+
+
+class TablePass:
+    """Made after the pass over the records; `frontier` and `recorded_at` are what it ended with."""
+
+    def __init__(self, found: Found, index: Index, frontier: Frontier, recorded_at: str) -> None:
+        self.found = found
+        self.index = index
+        self.frontier = frontier
+        self.recorded_at = recorded_at
+
+    def run(self, store: Inspector, tables: Tables) -> None:
+        """Compare types, postings and head."""
+        made = {number: name for name, number in self.index.types.items()}
+        for number in made.keys() | tables.types.keys():
+            if made.get(number) != tables.types.get(number):
+                self.found(
+                    "store.types",
+                    None,
+                    f"types.{number}",
+                    made.get(number, "no such type"),
+                    tables.types.get(number, "missing"),
+                    "types are numbered in the order of their first records",
+                )
+        terms, odd = self.index.differing(store.postings())
+        for term, first, why in odd:
+            self.found(
+                "store.postings", None, f"postings of {term}", "a row of entries", f"first {first}", why
+            )
+        for term in terms:
+            self._term(store, term)
+        self._head(tables.heads)
+
+    def _term(self, store: Inspector, term: Any) -> None:
+        """Name the first entry of a term in which the index as stored differs from the bodies."""
+        stored: list[int] = []
+        for page in store.postings():
+            for found, _, data in page:
+                if found == term and type(found) is type(term):
+                    with suppress(WrongError, TypeError):
+                        stored += unpack(data)
+        made = [
+            entry
+            for rows in store.records()
+            for position, _, _, body in rows
+            if (entry := self._entry(term, position, body))
+        ]
+        at = next((i for i, (a, b) in enumerate(zip(made, stored, strict=False)) if a != b), None)
+        if at is None:
+            at = min(len(made), len(stored))
+        named = {number: name for name, number in self.index.types.items()}
+        expected, there = (
+            f"#{row[at] >> TYPE_BITS} {named.get(row[at] & TYPE_MASK, 'unknown type')}"
+            if at < len(row)
+            else "no more entries"
+            for row in (made, stored)
+        )
+        field = f"postings of {named.get(term, term) if type(term) is int else term}"
+        self.found("store.postings", None, field, expected, there, f"entry {at + 1} of its history")
+
+    def _entry(self, term: Any, position: Any, body: Any) -> int:
+        """The entry of a record in the history of a term, 0 if it is not in it."""
+        try:
+            if not 0 < position <= self.index.indexed:
+                return 0
+            record = _decode(body)
+            number = self.index.types[record["type"]]
+            if number != term and term not in record["tags"]:
+                return 0
+        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+            return 0
+        return int(position) << TYPE_BITS | number
+
+    def _head(self, heads: list[tuple[Any, ...]]) -> None:
+        if len(heads) != 1:
+            self.found("log.head", None, "head", "one row", len(heads))
+            return
+        size = self.frontier.size
+        indexed = heads[0][4]
+        wanted = (1, size, self.frontier.to_bytes(), self.recorded_at)
+        for field, expected, cell in zip(
+            ("one", "size", "frontier", "recorded_at"), wanted, heads[0], strict=False
+        ):
+            if expected == cell and type(expected) is type(cell):
+                continue
+            why = "the head row does not say what the records give"
+            if field == "frontier" and type(cell) is bytes:
+                expected, cell, why = self._subtree(cell)
+            self.found("log.head", None, field, expected, cell, why)
+        if type(indexed) is not int or not 0 <= size - indexed < MAX_TAIL or indexed < 0:
+            self.found("log.head", None, "indexed", f"{max(size - MAX_TAIL + 1, 0)}..{size}", indexed)
+
+    def _subtree(self, stored: bytes) -> tuple[str, str, str]:
+        """The first subtree root in which the stored frontier differs, named by the positions it covers."""
+        cut = [stored[at : at + HASH_SIZE] for at in range(0, len(stored), HASH_SIZE)]
+        last, rest = 0, self.frontier.size
+        for made, found in zip_longest(self.frontier.roots, cut):
+            width = 1 << (rest.bit_length() - 1) if rest else 0
+            first, last, rest = last + 1, last + width, rest - width
+            if made != found:
+                where = f"root of records {first} to {last}" if made is not None else "no further root"
+                return made.hex() if made else "nothing", found.hex() if found else "nothing", where
+        return "", "", ""  # unreachable: the caller has seen a difference
