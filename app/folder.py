@@ -127,7 +127,8 @@ def adopt(folder: Path, target: str, slot: str) -> Adopted:
             write_target_file(folder, fact)
         with faults("sync", folder, "target"):
             fsync_folder(folder)
-        return Adopted(target, slot, known is None, read_active(folder))
+        # the link alone: a damaged pack behind it must not stand in the way of its own rollback
+        return Adopted(target, slot, known is None, _read_link(folder / ACTIVE))
 
 
 def fetch(folder: Path, manifest: Mapping[str, Any], evidence: EvidenceStore, attempt: str) -> Path:
@@ -206,11 +207,11 @@ def stage(folder: Path, attempt: str, pack: str | None = None) -> str:
             raise NotFoundError(f"nothing was fetched for attempt {attempt}", code="target.no_attempt")
         found = pack or str(read_manifest(place)["runtime_pack_id"])
         final = _installed(folder, found)
-        _sound(place, found, "fetched")
-        if os.path.lexists(final):
+        if os.path.lexists(final):  # first: a kill while the attempt was removed leaves a part of it
             _sound(final, found, "installed")
             _remove_attempt(folder, attempt)
         else:
+            _sound(place, found, "fetched")
             with faults("rename", final, "target"):
                 place.rename(final)
         with faults("sync", folder, "target"):
@@ -319,7 +320,7 @@ def _attempt_path(folder: Path, attempt: str) -> Path:
             raise NotFoundError(
                 f"{shown(folder)} is no target yet",
                 code="target.not_adopted",
-                hint="run `muniment target adopt`",
+                hint="muniment activate SLOT --target DIR",
             )
         real(folder, STAGING)
     path = folder / STAGING / attempt

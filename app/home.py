@@ -149,7 +149,8 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
     0700.
 
     Args:
-        durable: fsync before the rename; leave out only where a damaged file counts as an absent one.
+        durable: fsync the file before the rename and the folder after it; leave out only where a damaged file
+        counts as an absent one.
 
     Raises:
         OSError: nothing was replaced and no temporary file stays.
@@ -163,6 +164,8 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         Path(temporary).replace(path)
+        if durable:
+            sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -176,6 +179,16 @@ def make_private(folder: Path) -> None:
         folder = folder.parent
     for item in reversed(missing):
         item.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(item.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _safe(store_id: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import hashlib
 import os
 import re
@@ -39,6 +40,7 @@ from muniment.domain.errors import (
     InvalidError,
     MunimentError,
     NotFoundError,
+    UnavailableError,
     UnfitError,
     UsageError,
 )
@@ -79,7 +81,8 @@ def create_key(name: str, folder: Path) -> str:
             hint="choose another name, or rotate the key",
         ) from error
     except OSError as error:
-        raise UnfitError(
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        raise (UnavailableError if full else UnfitError)(
             f"key {name} not stored: {error.strerror}",
             code="key.store",
             where=str(path),

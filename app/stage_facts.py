@@ -71,7 +71,7 @@ def environment(declared: Mapping[str, str]) -> Environment:
 def resolve(name: str, cwd: Path, path: str) -> str | None:
     """Return the absolute path of what `exec` would run, seen from the stage's folder and PATH."""
     if "/" in name:
-        return shutil.which(cwd.absolute() / name)
+        return shutil.which(str(cwd.absolute() / name))
     return shutil.which(
         name, path=os.pathsep.join(str(cwd.absolute() / item) for item in path.split(os.pathsep))
     )

@@ -230,7 +230,7 @@ def _fail(
     if current.state not in OPEN_STATES:
         return _wrong_step(current, command)
     event = Event(f"activation.{command.step}/1", {**_common(current, command), "reason": command.reason})
-    if command.step == "fetch_failed" and current.kind == "rollback" and target.rollback:
+    if command.step in ("fetch_failed", "stage_failed") and current.kind == "rollback" and target.rollback:
         return [
             event,
             *rollbacks.next_after_failure(world, slot, target, current.pack, "fetch failed", context),

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-
 from muniment.domain.errors import ConflictError
 from muniment.domain.query import Query
 
@@ -76,7 +75,7 @@ class Head(NamedTuple):
     recorded_at: str
 
 
-class AppendConflict(ConflictError):
+class AppendConflict(ConflictError):  # noqa: N818 - it is what happened, an answer to decide again
     """The condition no longer holds, or a record id was reused with other content: decide again."""
 
     default_code = "store.conflict"

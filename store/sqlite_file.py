@@ -72,26 +72,36 @@ def create(folder: Path, kind: str, *, mounts: Path = MOUNTS) -> None:
     try:
         if path.exists():
             raise _exists(path)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         refuse_network_file_system(folder, mounts)
-        if not folder.exists():
-            folder.mkdir(mode=0o700)
+        made = _make(folder)
         draft = folder / f".{FILE_NAME}.{os.getpid()}"
         try:
             draft.unlink(missing_ok=True)
             _build(draft, kind)
             sync(draft)
-            os.link(draft, path)
+            try:
+                os.link(draft, path)
+            except FileExistsError as error:
+                raise _exists(path) from error
         finally:
             draft.unlink(missing_ok=True)
-        sync(folder)
-        sync(folder.parent)
-    except FileExistsError as error:
-        raise _exists(path) from error
+        for each in (folder, *made):  # each new name, down to the first folder that stood there before
+            sync(each)
     except OSError as error:
         raise from_os(error, path) from error
     except sqlite3.Error as error:
         raise from_sqlite(error, path) from error
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder (0700) and those above it; return the folders that hold a new name, innermost first."""
+    missing = []
+    while not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for index, item in enumerate(reversed(missing), 1):
+        item.mkdir(mode=0o700 if index == len(missing) else 0o777, exist_ok=True)
+    return [item.parent for item in missing] or [folder.parent]
 
 
 def _build(path: Path, kind: str) -> None:

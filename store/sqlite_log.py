@@ -183,8 +183,16 @@ class SqliteLog(BaseLog):
             ) from error
 
     def _size(self) -> int:
-        size: int = self._run("SELECT size FROM head", ())[0][0]
-        return size
+        rows = self._run("SELECT size FROM head", ())
+        if len(rows) != 1 or type(rows[0][0]) is not int:
+            raise WrongError(
+                f"{self._path}: the head is damaged",
+                code="store.head_mismatch",
+                hint="muniment verify store",
+                expected="one row with a number",
+                found=repr(rows)[:100],
+            )
+        return int(rows[0][0])
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         """Run one select on a connection no other thread has; it leaves no read transaction behind."""

@@ -27,8 +27,6 @@ def named() -> Iterator[tuple[str, str]]:
 
 
 NAMED = sorted(set(named()))
-# hints of code that is not the command line's, whose command comes later; strict, so that its coming is noticed
-LATER = {"target adopt"}
 
 
 def problem(words: str) -> str:
@@ -56,16 +54,7 @@ def problem(words: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("place", "words"),
-    [
-        pytest.param(
-            place,
-            words,
-            id=f"{place}: {words[:60]}",
-            marks=pytest.mark.xfail(strict=True) if words in LATER else (),
-        )
-        for place, words in NAMED
-    ],
+    ("place", "words"), [pytest.param(place, words, id=f"{place}: {words[:60]}") for place, words in NAMED]
 )
 def test_a_named_command_exists(place: str, words: str) -> None:
     assert problem(words) == "", f"{place}: muniment {words}"

@@ -92,8 +92,8 @@ def test_there_is_something_to_check() -> None:
         ("tests/crash/test_append_kill.py::", "tests/crash/test_append_gone.py::", "no such test"),
         ("`tests/crash/test_append_kill.py::test_no_acknowledged_record_is_lost`", "by hand", "no test id"),
         (
-            "test_the_checkpoint_that_init_named_is_there` | gap",
             "test_the_checkpoint_that_init_named_is_there` | holds",
+            "test_the_checkpoint_that_init_named_is_there` | gap",
             "the test says otherwise",
         ),
         (

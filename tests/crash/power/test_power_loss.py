@@ -42,22 +42,12 @@ def test_no_promise_is_broken_with_the_settings_as_shipped(record: Record) -> No
     assert [] == found.lost, told(run, found)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="create syncs the folder above the store, not the ones above that",
-)
 def test_no_promise_is_broken_where_folders_are_made_for_the_store(record: Record) -> None:
     run = record("deep")
     found = campaign(run, 60, "1")
     assert [] == found.lost, told(run, found)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="write_atomic does not sync the folder, so the name may be lost",
-)
 def test_the_checkpoint_that_init_named_is_there(record: Record) -> None:
     run = record("init")._replace(scenario="checkpoint")
     found = campaign(run, 60, "1")
