@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 from muniment.app.verify_report import Check, Finding
+from muniment.app.verify_sequel import CREATED, KEY_TYPES, Sequel
 from muniment.app.verify_tables import TablePass
 from muniment.app.verify_tags import Derived, Index
 from muniment.app.verify_typed import reader
@@ -26,9 +27,7 @@ from muniment.store.api import KIND_RECORDS
 from muniment.store.inspect import Cells, Inspector, Tables
 from muniment.store.merkle import Frontier
 
-CREATED = "store.created/1"
-_KEY_TYPES = ("identity.added/1", "key.revoked/1")
-_NOTED = frozenset((CREATED, *_KEY_TYPES))
+_NOTED = frozenset((CREATED, *KEY_TYPES))
 _TYPE, _TYPE_END = b'"type":"', -len(b'","v":1}')
 _UNSET = msgspec.UNSET
 
@@ -77,15 +76,12 @@ class RecordPass:
         self._stored: Frontier | None = None
         self.first_bad = 0
         self.bad: dict[int, tuple[str, list[str]]] = {}
-        self.store_id = ""
         self._recorded_at = ""
-        self._keys: dict[str, list[Any]] = {}
         indexed = tables.heads[0][4] if tables is not None and tables.heads else 0
         self.index = Index(indexed if type(indexed) is int else 0)
         self._shapes: set[tuple[str, ...]] = set()
         self._derived = {type_: Derived(type_) for type_ in TABLE}
-        self._batch: tuple[str, int, int] = ("", 0, 0)
-        self._recent: dict[str, int] = {}
+        self._sequel = Sequel(self.found, ids=tables is None)
 
     # -- findings ------------------------------------------------------------------------------------------------------
 
@@ -101,6 +97,11 @@ class RecordPass:
                 self.first_bad = position
             if len(self.bad) < 1000:
                 self.bad.setdefault(position, ("", []))
+
+    @property
+    def store_id(self) -> str:
+        """As position 1 names it."""
+        return self._sequel.store_id
 
     # -- the pass ------------------------------------------------------------------------------------------------------
 
@@ -172,14 +173,14 @@ class RecordPass:
         for position, row in zip(positions, rows, strict=True):
             if (
                 row.batch is not _UNSET
-                or self._batch[1] < self._batch[2]
+                or self._sequel.in_batch
                 or row.signature is not _UNSET
                 or row.actor.auth != "os"
                 or row.type in _NOTED
                 or position == 1
                 or self._tables is None
             ):
-                self._sequel(position, _decode(page[position - positions[0]][3]))
+                self._sequel.record(position, _decode(page[position - positions[0]][3]))
             if row.evidence is not _UNSET:
                 visit.evidence(position, row.evidence)
         return True
@@ -258,7 +259,7 @@ class RecordPass:
                 return None
         own = record.get("tags")
         try:
-            held = set(own)  # type: ignore[arg-type]
+            held = set(own)
         except TypeError:
             held = set()
         if self._tables is not None:
@@ -268,7 +269,11 @@ class RecordPass:
                 self.found("column.id", position, "id", own_id, cells[1])
         if self._records or record["type"] == CREATED:
             try:
-                self._content(position, record, own, held)
+                if self._records:
+                    self._content(position, record, own, held)
+                else:  # the one record of ours in a log of foreign events; store.dcb makes it, not the registry
+                    self._recorded_at = max(self._recorded_at, record["recorded_at"])
+                    self._sequel.record(position, record)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 self.found("record.registry", position, "body", "a record", repr(error)[:200])
         if position in self.bad:
@@ -296,24 +301,7 @@ class RecordPass:
             self.found("record.time", position, "recorded_at", f"not before {self._recorded_at}", recorded_at)
         else:
             self._recorded_at = recorded_at
-        self._sequel(position, record)
-
-    def _sequel(self, position: int, record: dict[str, Any]) -> None:
-        """What hangs on the records before: creation, ids, batches, keys and signatures."""
-        type_ = record["type"]
-        if (type_ == CREATED) != (position == 1):
-            self.found("store.created", position, "type", CREATED if position == 1 else "another type", type_)
-        elif position == 1:
-            self.store_id = str(record["data"].get("store_id", ""))
-        if self._tables is None:
-            self._id_once(position, record["id"])
-        batch = record.get("batch")
-        if batch is not None or self._batch[1] < self._batch[2]:
-            self._in_batch(position, record["id"], batch)
-        if "signature" in record or record["actor"]["auth"] != "os":
-            self._signature(position, record)
-        if type_ in _KEY_TYPES:
-            self._keys_change(type_, record["data"], position)
+        self._sequel.record(position, record)
 
     def _known_shape(self, record: dict[str, Any]) -> bool:
         shape = tuple(record)
@@ -324,73 +312,12 @@ class RecordPass:
             self._shapes.add(shape)
         return good
 
-    def _id_once(self, position: int, id_: str) -> None:
-        # A database holds ids by a unique index (`store.integrity`); ids come in order of time, so a window is enough here.
-        if id_ in self._recent:
-            self.found("record.ids", position, "id", "an unused id", id_, f"used at {self._recent[id_]}")
-        self._recent[id_] = position
-        if len(self._recent) > 100_000:
-            self._recent.pop(next(iter(self._recent)))
-
-    def _in_batch(self, position: int, id_: str, batch: dict[str, Any] | None) -> None:
-        first, done, size = self._batch
-        if done < size:
-            wanted = {"first": first, "index": done, "size": size}
-            if batch != wanted:
-                self.found("record.batch", position, "batch", wanted, batch)
-                self._batch = ("", 0, 0)
-                if batch is None or batch.get("index") != 0:
-                    return
-            else:
-                self._batch = (first, done + 1, size)
-                return
-        if batch is None:
-            return
-        if batch.get("first") != id_ or batch.get("index") != 0 or type(batch.get("size")) is not int:
-            self.found("record.batch", position, "batch", {"first": id_, "index": 0}, batch)
-            return
-        self._batch = (id_, 1, batch["size"])
-
-    def _keys_change(self, type_: str, data: dict[str, Any], position: int) -> None:
-        if type_ == "identity.added/1":
-            self._keys[data["key_id"]] = [data["public_key"], data["identity"], data["kind"], 0]
-        elif data["key_id"] in self._keys:
-            self._keys[data["key_id"]][3] = position
-
-    def _signature(self, position: int, record: dict[str, Any]) -> None:
-        from muniment.app.keys import verify_record
-
-        auth = record["actor"]["auth"]
-        signature = record.get("signature")
-        if not isinstance(signature, dict):
-            self.found("record.signature", position, "signature", f"a signature by {auth}", "none")
-            return
-        key_id = signature.get("key_id")
-        if auth != f"ed25519:{key_id}":
-            self.found("record.signature", position, "actor.auth", f"ed25519:{key_id}", auth)
-        key = self._keys.get(str(key_id))
-        if key is None:
-            self.found("record.signature", position, "signature", "a key bound before", key_id)
-            return
-        public, identity, kind, revoked = key
-        if revoked:
-            self.found(
-                "record.signature", position, "signature", "a key in force", f"{key_id}, revoked at {revoked}"
-            )
-        if (record["actor"]["id"], record["actor"]["kind"]) != (identity, kind):
-            self.found("record.signature", position, "actor.id", identity, record["actor"]["id"])
-        if not verify_record(record, public):
-            self.found(
-                "record.signature", position, "signature", f"a good signature by {key_id}", "a bad one"
-            )
-
     def _finish_tables(self, store: Inspector, last: int) -> None:
         assert self._tables is not None
-        if self._batch[1] < self._batch[2]:
-            self.found(
-                "record.batch", last, "batch", f"{self._batch[2]} records", f"{self._batch[1]}, then the end"
-            )
-        TablePass(self.found, self.index, self.frontier, self._recorded_at).run(store, self._tables)
+        self._sequel.finish(last)
+        TablePass(self.found, self.index, self.frontier, self._recorded_at, exact=self._records).run(
+            store, self._tables
+        )
 
 
 def uuid_bytes(text: Any) -> bytes | None:

@@ -187,7 +187,9 @@ class Reader:
             columns.append(
                 [prefix + value for value in values] if prefix else [_scopes[value] for value in values]
             )
-        expected = list(zip(*columns, strict=True)) if columns else [()] * len(payloads)
+        expected: list[tuple[str, ...]] = [()] * len(payloads)
+        if columns:
+            expected = list(zip(*columns, strict=True))
         for field, prefix in self._many:
             add = prefix.__add__
             expected = [

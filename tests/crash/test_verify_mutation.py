@@ -187,6 +187,21 @@ def test_each_byte_of_a_record_is_covered(store: Path) -> None:
         assert report.provable_prefix == 39
 
 
+def test_the_first_subtree_root_that_differs_is_named(store: Path) -> None:
+    blob = bytes(query(store, "SELECT frontier FROM head")[0][0])  # type: ignore[arg-type]
+    for root in range(len(blob) // 32):
+        changed = bytearray(blob)
+        changed[root * 32] ^= 1
+        attack(store, ("UPDATE head SET frontier = ?", (bytes(changed),)))
+        finding = verify(store)["log.head"].findings[0]
+        assert finding.expected == blob[root * 32 :][:32].hex()
+        assert finding.found == changed[root * 32 :][:32].hex()
+        size = int(str(query(store, "SELECT size FROM head")[0][0]))
+        widths = [1 << bit for bit in range(size.bit_length() - 1, -1, -1) if size >> bit & 1]
+        first = sum(widths[:root]) + 1
+        assert finding.detail == f"root of records {first} to {first + widths[root] - 1}"
+
+
 def test_same_number_another_type_is_found(store: Path) -> None:
     attack(store, "UPDATE records SET leaf = hex(leaf) WHERE position = 7")
     found(verify(store), "log.leaves")
