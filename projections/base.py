@@ -8,6 +8,7 @@ from typing import Any
 from muniment.domain.policy import Policy
 from muniment.domain.refusal import Mark
 from muniment.domain.world import Handler, Handles, merge
+from muniment.projections.fold import PageHandler
 from muniment.projections.model import ReadModel
 
 Rows = Callable[[ReadModel, str, Policy], list[dict[str, Any]]]
@@ -25,12 +26,16 @@ class Simple:
         handles: tuple[Handles, ...],
         parts: tuple[str, ...],
         rows: Rows,
+        on_page: PageHandler | None = None,
         exempt: bool = False,
     ) -> None:
         self.name = name
         self.version = version
         self.question = question
         self.handles: Mapping[str, tuple[Handler, ...]] = merge(*handles)
+        if on_page is not None:
+            self.handles = {**self.handles, "*": ()}
+        self.on_page = on_page
         self.parts = parts
         self.exempt = exempt
         self._rows = rows

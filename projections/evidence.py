@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from muniment.domain.decision import Fact
 from muniment.domain.policy import Policy
-from muniment.domain.world import World
 from muniment.projections.base import Simple
+from muniment.projections.fold import Misfit
 from muniment.projections.model import EvidenceOf, ReadModel
 
 # Tags that name a subject; `scope:` and `command:` tags do not.
@@ -15,21 +16,29 @@ SUBJECTS = ("build", "incident", "intake", "pack", "product", "release", "slot",
 _PREFIXES = tuple(f"{name}:" for name in SUBJECTS)
 
 
-def on_any(world: World, fact: Fact) -> None:
-    """Count the files a record names, for each subject it is tagged with."""
-    if not fact.evidence:
-        return
-    assert isinstance(world, ReadModel)
-    for tag in fact.tags:
-        if tag.startswith(_PREFIXES) and tag != "incident:*":
-            found = world.evidence.get(tag)
-            if found is None:
-                found = world.evidence[tag] = EvidenceOf(first_position=fact.position)
-            found.last_position = fact.position
-            for item in fact.evidence:
-                found.files += 1
-                found.bytes += item["bytes"]
-                found.roles[item["role"]] = found.roles.get(item["role"], 0) + 1
+def on_page(model: ReadModel, facts: Sequence[Fact]) -> None:
+    """Count the files that records name, for each subject they are tagged with."""
+    for fact in facts:
+        if fact.evidence:
+            for tag in fact.tags:
+                if tag.startswith(_PREFIXES) and tag != "incident:*":
+                    try:
+                        _count(model, tag, fact)
+                    except (KeyError, TypeError) as error:
+                        found = Misfit(f"evidence of record {fact.position} has no role or size: {error!r}")
+                        found.position = fact.position
+                        raise found from error
+
+
+def _count(model: ReadModel, tag: str, fact: Fact) -> None:
+    found = model.evidence.get(tag)
+    if found is None:
+        found = model.evidence[tag] = EvidenceOf(first_position=fact.position)
+    found.last_position = fact.position
+    for item in fact.evidence:
+        found.files += 1
+        found.bytes += item["bytes"]
+        found.roles[item["role"]] = found.roles.get(item["role"], 0) + 1
 
 
 def rows(model: ReadModel, at: str, policy: Policy) -> list[dict[str, Any]]:  # noqa: ARG001
@@ -51,7 +60,8 @@ EVIDENCE = Simple(
     "evidence",
     1,
     "Which proof do the records of each subject promise?",
-    handles=({"*": on_any},),
+    handles=(),
+    on_page=on_page,
     parts=("evidence",),
     rows=rows,
 )

@@ -2,16 +2,16 @@
 
 1. A projection is a set of handlers of the domain over the read model, and a view of the parts it owns. The handlers are
    those that decisions use, so a projection cannot see another truth than a decision does.
-2. The type is read from the end of the canonical bytes (`…"type":"x.y/1","v":1}`, alphabetical order puts it there), which costs
-   0.1 us; a record that no projection handles is never decoded.
+2. A page is decoded at once (`decode_page`), or record by record where that could go wrong; the state is the same.
 3. An unknown type stops the fold (exit 10): what is not understood is not skipped.
 4. Pure: no clock, no file. Expiry is evaluated by the view, at the instant it is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Protocol, cast
 
 import msgspec
 from muniment.domain.decision import ActorRef, Fact
@@ -35,8 +35,6 @@ WITHOUT_STATE = frozenset(
 )
 KNOWN = frozenset(FOLD) | WITHOUT_STATE
 
-_TYPE = b'"type":"'
-_END = -len(b'","v":1}')
 _CORRELATION = b',"correlation":"'
 _ACTOR = len(b'{"actor":')
 _MAX_ACTORS = 10_000
@@ -48,9 +46,29 @@ class _Tail(Fact, kw_only=True):
     actor: ActorRef = ActorRef("")
 
 
+class _Row(msgspec.Struct, kw_only=True):
+    """A fact but for its id, which no handler reads, its fields in the order of the bytes: a seventh less to decode."""
+
+    actor: ActorRef
+    data: dict[str, Any]
+    evidence: list[dict[str, Any]] = msgspec.field(default_factory=list)
+    occurred_at: str
+    recorded_at: str
+    tags: list[str] = msgspec.field(default_factory=list)
+    type: str
+    position: int = 0
+    id = ""
+    mark = Fact.mark
+
+
+_decode_lines = msgspec.json.Decoder(_Row).decode_lines
 _decode = msgspec.json.Decoder(_Tail).decode
 _decode_actor = msgspec.json.Decoder(ActorRef).decode
 _actors: dict[bytes, ActorRef] = {}
+_first, _last = itemgetter(0), itemgetter(-1)
+_OPEN, _CLOSE = {ord("{")}, {ord("}")}
+LONG = 1000  # bytes a record, from where the halves that `decode_fact` leaves unread are worth a call each
+PageHandler = Callable[[ReadModel, Sequence[Fact]], None]
 
 
 def decode_fact(body: bytes, position: int) -> Fact:
@@ -78,11 +96,36 @@ def decode_fact(body: bytes, position: int) -> Fact:
     return fact
 
 
+def decode_page(page: Sequence[tuple[int, bytes]]) -> list[Fact] | None:
+    """Read the facts of a page at once; None if it is not certain that each record is one, or if one by one is faster.
+
+    Each line begins with `{` and ends with `}`, and between those two JSON allows nothing but the end of a value: so no value
+    goes over the end of a line, and as many values as lines are one a line. A line break is in no JSON string.
+    """
+    bodies = [body for _, body in page]
+    try:
+        if (
+            sum(map(len, bodies)) > LONG * len(bodies)
+            or set(map(_first, bodies)) != _OPEN
+            or set(map(_last, bodies)) != _CLOSE
+        ):
+            return None
+        facts = cast("list[Fact]", _decode_lines(b"\n".join(bodies)))
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, IndexError):
+        return None
+    if len(facts) != len(bodies):
+        return None
+    for (position, _), fact in zip(page, facts, strict=True):
+        fact.position = position
+    return facts
+
+
 class Projection(Protocol):
     """One read model. Attributes:
 
     name: a word. version: raised when the same records give another state. question: the one question it answers.
-    handles: type -> handlers; the type `*` means every record. parts: fields of the read model it owns.
+    handles: type -> handlers; the type `*`, without a handler, means every record. on_page: what is told of every record, a page
+    at a time, after the handlers; it owns its parts alone. parts: fields of the read model it owns.
     exempt: True if order of unrelated records may change it (settled.md, 19).
     """
 
@@ -90,6 +133,7 @@ class Projection(Protocol):
     version: int
     question: str
     handles: Mapping[str, tuple[Handler, ...]]
+    on_page: PageHandler | None
     parts: tuple[str, ...]
     exempt: bool
 
@@ -105,13 +149,23 @@ class Stopped(InvalidError):  # noqa: N818 - the fold has stopped; it is a state
     position: int = 0
 
 
+class Misfit(InvalidError):  # noqa: N818 - named like Stopped, which it becomes
+    """A record does not fit those before it: raised by what is told of a page, which alone knows which one."""
+
+    default_code = "fold.mismatch"
+    position: int = 0
+
+
+_MISFIT = (MunimentError, KeyError, AttributeError, TypeError, IndexError, ValueError)
+
+
 class Driver:
     """Folds pages of records into one read model for a set of projections."""
 
     def __init__(self, projections: Sequence[Projection]) -> None:
         self.projections = tuple(projections)
-        every = [handler for p in projections for handler in p.handles.get("*", ())]
-        table: dict[str, list[Handler]] = {type_: list(every) for type_ in KNOWN}
+        self._on_page = tuple(p.on_page for p in projections if p.on_page is not None)
+        table: dict[str, list[Handler]] = {type_: [] for type_ in KNOWN}
         for projection in projections:
             for type_, handlers in projection.handles.items():
                 if type_ == "*":
@@ -122,7 +176,6 @@ class Driver:
                     )
                 table[type_] += [handler for handler in handlers if handler not in table[type_]]
         self._table = {type_: tuple(handlers) for type_, handlers in table.items()}
-        self._by_bytes = {type_.encode(): handlers for type_, handlers in self._table.items()}
 
     def fold(self, model: ReadModel, pages: Iterable[Sequence[tuple[int, bytes]]], position: int = 0) -> int:
         """Apply pages of (position, bytes) in order and return the position reached.
@@ -136,38 +189,51 @@ class Driver:
 
     def page(self, model: ReadModel, page: Sequence[tuple[int, bytes]], done: int) -> int:
         """Apply one page; see `fold`."""
-        by_bytes = self._by_bytes
+        facts = decode_page(page)
+        if facts is not None:
+            self._apply(model, facts)
+            return facts[-1].position
         position = done
-        try:
-            for position, body in page:
-                handlers = by_bytes.get(body[body.rfind(_TYPE) + 8 : _END])
-                if handlers is None:
-                    handlers = self._slow(body, position)
-                if not handlers:
-                    continue
+        for position, body in page:
+            try:
                 fact = decode_fact(body, position)
-                for handler in handlers:
-                    handler(model, fact)
-            return position
-        except MunimentError as error:
-            raise self._stopped(position, error.message, error) from error
-        except (KeyError, AttributeError, TypeError, IndexError, ValueError) as error:
-            message = f"record {position} does not fit the records before it: {error!r}"
-            raise self._stopped(position, message, error) from error
+            except MunimentError as error:
+                raise self._stopped(position, error) from error
+            self._apply(model, [fact])
+        return position
 
-    def _slow(self, body: bytes, position: int) -> tuple[Handler, ...]:
-        """The type by decoding: of a record whose bytes are not canonical, or whose type is not known."""
-        type_ = read_fact(body, position).type
-        handlers = self._table.get(type_)
-        if handlers is None:
-            raise InvalidError(
-                f"record {position} has the unknown type {type_!r}", code="record.type_unknown"
-            )
-        return handlers
+    def _apply(self, model: ReadModel, facts: list[Fact]) -> None:
+        table = self._table
+        fact = facts[0]
+        try:
+            for fact in facts:
+                for handler in table[fact.type]:
+                    handler(model, fact)
+        except _MISFIT as error:
+            self._pages(model, facts[: next(at for at, one in enumerate(facts) if one is fact)])
+            cause: Exception = error
+            if fact.type not in table:
+                text = f"record {fact.position} has the unknown type {fact.type!r}"
+                cause = InvalidError(text, code="record.type_unknown")
+            raise self._stopped(fact.position, cause) from cause
+        self._pages(model, facts)
+
+    def _pages(self, model: ReadModel, facts: Sequence[Fact]) -> None:
+        for handle in self._on_page:
+            try:
+                handle(model, facts)
+            except Misfit as error:
+                raise self._stopped(error.position, error) from error
 
     @staticmethod
-    def _stopped(position: int, message: str, cause: Exception) -> Stopped:
-        code = cause.code if isinstance(cause, MunimentError) else "fold.mismatch"
+    def _stopped(position: int, cause: Exception) -> Stopped:
+        if isinstance(cause, MunimentError):
+            code, message = cause.code, cause.message
+        else:
+            code, message = (
+                "fold.mismatch",
+                f"record {position} does not fit the records before it: {cause!r}",
+            )
         error = Stopped(
             message,
             code=code,

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from muniment.domain.decision import Fact
 from muniment.domain.policy import Policy
-from muniment.domain.world import World
 from muniment.projections.base import Simple
 from muniment.projections.model import ReadModel
 
 MAX_DAYS = 3660
 
 
-def on_any(world: World, fact: Fact) -> None:
-    """Count one record. `recorded_at` never goes backwards, so the first day kept is the oldest."""
-    assert isinstance(world, ReadModel)
-    timeline = world.timeline
-    timeline.records += 1
-    day = fact.recorded_at[:10]
-    types = timeline.days.get(day)
-    if types is None:
-        types = timeline.days[day] = {}
-        if len(timeline.days) > MAX_DAYS:
-            _forget_oldest(timeline.days, timeline.earlier)
-    types[fact.type] = types.get(fact.type, 0) + 1
+def on_page(model: ReadModel, facts: Sequence[Fact]) -> None:
+    """Count records. `recorded_at` never goes backwards, so the first day kept is the oldest."""
+    timeline = model.timeline
+    timeline.records += len(facts)
+    times = [fact.recorded_at for fact in facts]
+    first, last = min(times, default="")[:10], max(times, default="")[:10]
+    if first == last:  # nearly always
+        counted = {(first, type_): n for type_, n in Counter([fact.type for fact in facts]).items()}
+    else:
+        counted = Counter([(fact.recorded_at[:10], fact.type) for fact in facts])
+    for (day, type_), count in counted.items():
+        types = timeline.days.get(day)
+        if types is None:
+            types = timeline.days[day] = {}
+            if len(timeline.days) > MAX_DAYS:
+                _forget_oldest(timeline.days, timeline.earlier)
+        types[type_] = types.get(type_, 0) + count
 
 
 def _forget_oldest(days: dict[str, dict[str, int]], earlier: dict[str, int]) -> None:
@@ -46,7 +52,8 @@ TIMELINE = Simple(
     "timeline",
     1,
     "How much happened when?",
-    handles=({"*": on_any},),
+    handles=(),
+    on_page=on_page,
     parts=("timeline",),
     rows=rows,
     exempt=True,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from muniment.app import memo, projecting
+from muniment.domain import slot_state
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import InvalidError, UsageError
@@ -18,7 +19,7 @@ from muniment.domain.records import TABLE
 from muniment.domain.world import World, fold, policy_of
 from muniment.projections import digest, timeline, words
 from muniment.projections.base import Simple
-from muniment.projections.fold import KNOWN, WITHOUT_STATE, Driver, Stopped, decode_fact
+from muniment.projections.fold import KNOWN, WITHOUT_STATE, Driver, Stopped, decode_fact, decode_page
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL, BY_NAME, DRIVER, VERSIONS
 from muniment.store.api import Draft
@@ -149,7 +150,9 @@ def test_a_record_that_does_not_fit_stops_the_fold(changed: dict[str, Any]) -> N
 
 
 def test_a_driver_refuses_a_type_outside_the_registry() -> None:
-    odd = Simple("odd", 1, "?", handles=({"x.y/1": timeline.on_any},), parts=(), rows=lambda m, a, p: [])
+    odd = Simple(
+        "odd", 1, "?", handles=({"x.y/1": slot_state.on_adopted},), parts=(), rows=lambda m, a, p: []
+    )
     with pytest.raises(InvalidError):
         Driver([odd])
 
@@ -219,7 +222,7 @@ def test_timeline_counts_every_record_and_forgets_the_oldest_day_last(
     fact = read_fact(next(log.read())[1], 1)
     for day in range(22, 27):
         fact.recorded_at = f"2026-09-{day}T00:00:00.000000Z"
-        timeline.on_any(model, fact)
+        timeline.on_page(model, [fact])
     assert list(model.timeline.days) == ["2026-09-25", "2026-09-26"]
     rows = timeline.rows(model, AT, policy_of(model))
     assert sum(row["records"] for row in rows) == model.timeline.records == 108
@@ -430,3 +433,55 @@ def test_progress_is_told_the_way_to_the_end(tmp_path: Path) -> None:
     log, _ = grown()
     projecting.current(log, tmp_path, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (103, 103)
+
+
+def test_a_page_decoded_at_once_is_the_same_as_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = list(grown()[0].read())
+    one_by_one, at_once_model = ReadModel(), ReadModel()
+    monkeypatch.setattr("muniment.projections.fold.LONG", 0)
+    assert decode_page(page) is None
+    DRIVER.fold(one_by_one, [page])
+    monkeypatch.setattr("muniment.projections.fold.LONG", 10**6)
+    DRIVER.fold(at_once_model, [page])
+    assert digests_of(at_once_model) == digests_of(one_by_one)
+    at_once = decode_page(page)
+    assert at_once is not None
+    for fact, (position, body) in zip(at_once, page, strict=True):
+        one = decode_fact(body, position)
+        for field in ("type", "occurred_at", "recorded_at", "actor", "data", "tags", "evidence", "position"):
+            assert getattr(fact, field) == getattr(one, field)
+        assert fact.mark() == one.mark()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda b: [b[0] + b[1], b[2][:-1], b[2][-1:]],
+        lambda b: [b[0] + b"\n" + b[1], b[2], b""],
+        lambda b: [b[0], b[1][:40], b[1][40:]],
+        lambda b: [b[0], b"[" + b[1] + b"]", b[2]],
+        lambda b: [b[0], b[1] + b[2], b"{}"],
+        lambda b: [b[0], b[1], b[2] + b" "],
+        lambda b: [b[0], b'{"a":"}', b'{"}'],
+        lambda b: [b[0], b"\xff", b[2]],
+    ],
+)
+def test_a_page_is_not_decoded_at_once_if_a_record_could_be_taken_for_another(change: Any) -> None:
+    bodies = [body for _, body in grown()[0].read()]
+    bodies = sorted(bodies, key=len)[:3]
+    assert decode_page(list(enumerate(bodies, 1))) is not None
+    assert decode_page(list(enumerate(change(bodies), 1))) is None
+
+
+@pytest.mark.parametrize("long", [0, 10**6])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_evidence_without_a_size_stops_the_fold_at_its_record(
+    monkeypatch: pytest.MonkeyPatch, size: int, long: int
+) -> None:
+    monkeypatch.setattr("muniment.projections.fold.LONG", long)
+    page = list(grown()[0].read())
+    at, body = next((p, b) for p, b in page if b'"evidence":[{' in b)
+    page[at - 1] = (at, body.replace(b'"bytes":', b'"bytez":'))
+    with pytest.raises(Stopped) as stopped:
+        DRIVER.fold(ReadModel(), [page[i : i + size] for i in range(0, len(page), size)])
+    assert stopped.value.position == at - 1
