@@ -114,7 +114,9 @@ def read_target(folder: Path) -> tuple[str, str]:
         fact = target_file(folder)
     if fact is None:
         raise NotFoundError(
-            f"{shown(folder)} is no target yet", code="target.not_adopted", hint="muniment activate SLOT --target DIR"
+            f"{shown(folder)} is no target yet",
+            code="target.not_adopted",
+            hint="muniment activate SLOT --target DIR",
         )
     return fact["slots"][0], fact["target"]
 
