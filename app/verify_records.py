@@ -189,7 +189,7 @@ class RecordPass:
         return True
 
     def _plain(self, positions: Sequence[int], rows: list[Any]) -> bool:
-        """Tell whether no record of a page is one that the loop after this looks at: 0.5 us in place of 2 us each."""
+        """Tell whether no record of a page is one that the loop after this looks at."""
         count = len(rows)
         return (
             self._tables is not None

@@ -6,7 +6,7 @@
 3. No float and no integer beyond 2^53-1 fits the structs. What a payload leaves open is kept raw, decoded as a tree, encoded
    and compared on its own.
 
-Measured: 2.7 us a record of 595 bytes in place of 8.1 us for a tree of dicts decoded and encoded one by one.
+Measured, in place of each record by itself: a whole verification of 20 000 records is 1 to 4 % shorter, no more.
 """
 
 from __future__ import annotations
@@ -217,5 +217,5 @@ def _ascending(tags: tuple[str, ...]) -> bool:
 
 @lru_cache
 def reader(type_: str) -> Reader | None:
-    """The reader of a type, None if the registry has no such type. Made once: 1 ms."""
+    """The reader of a type, None if the registry has no such type. Made once: 0.25 ms."""
     return Reader(type_) if type_ in TABLE else None

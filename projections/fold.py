@@ -47,7 +47,7 @@ class _Tail(Fact, kw_only=True):
 
 
 class _Row(msgspec.Struct, kw_only=True):
-    """A fact but for its id, which no handler reads, its fields in the order of the bytes: a seventh less to decode."""
+    """A fact but for its id, which no handler reads, its fields in the order of the bytes: an eighth less to decode."""
 
     actor: ActorRef
     data: dict[str, Any]
@@ -67,7 +67,7 @@ _decode_actor = msgspec.json.Decoder(ActorRef).decode
 _actors: dict[bytes, ActorRef] = {}
 _first, _last = itemgetter(0), itemgetter(-1)
 _OPEN, _CLOSE = {ord("{")}, {ord("}")}
-LONG = 1000  # bytes a record, from where the halves that `decode_fact` leaves unread are worth a call each
+LONG = 1000  # bytes a record, from where `decode_fact`, which leaves half unread, is taken (chosen, not measured)
 PageHandler = Callable[[ReadModel, Sequence[Fact]], None]
 
 
