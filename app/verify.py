@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from muniment.app import home as homes
 from muniment.app import memo as memos
 from muniment.app.projecting import quiet_collector
+from muniment.app.session import EXPORTS
 from muniment.app.verify_evidence import EvidencePass
+from muniment.app.verify_exports import Anchor, exported
 from muniment.app.verify_records import RecordPass
 from muniment.app.verify_report import (
     CHECKS,
@@ -34,17 +36,10 @@ from muniment.projections.registry import ALL, DRIVER
 from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, Log
 from muniment.store.evidence import EvidenceStore
 from muniment.store.inspect import Cells, Inspector, inspector
+from muniment.store.open import folder_of
 
 _COLUMNS = ("store.settings", "store.schema", "store.integrity", "store.types", "store.postings", "column.id")
 _RECORDS_ONLY = ("record.registry", "record.tags", "record.batch", "record.signature", "record.time")
-
-
-class Anchor(NamedTuple):
-    """A head known from elsewhere: the root (64 hex digits) of the first `size` records; `name` says from where."""
-
-    size: int
-    root: str
-    name: str
 
 
 def verify_store(
@@ -79,10 +74,17 @@ def verify_store(
         _unreadable(checks, error, 0)
         return report
     try:
-        _Verification(report, checks, opened, evidence, base, tuple(against)).run(decisions, progress)
+        _Verification(report, checks, opened, evidence, base, tuple(against), _exports(store)).run(
+            decisions, progress
+        )
     finally:
         opened.close()
     return report
+
+
+def _exports(store: Log | Path | str) -> Path | None:
+    """Where the exports of a store folder lie; an open log has none of its own."""
+    return folder_of(store) / EXPORTS if isinstance(store, Path | str) else None
 
 
 def _unreadable(checks: dict[str, Check], error: MunimentError, position: int) -> None:
@@ -108,12 +110,16 @@ class _Verification:
         evidence: EvidenceStore | None,
         base: Path | None,
         against: tuple[Anchor, ...],
+        exports: Path | None,
     ) -> None:
         self.report = report
         self.checks = checks
         self.store = store
         self.base = base
         self.against = against
+        self.exports = exports
+        self.created: dict[str, Any] = {}
+        self.born = 1
         self.files = EvidencePass(checks, evidence) if evidence is not None else None
         self.memo = memos.NONE
         self.model = ReadModel()
@@ -142,7 +148,10 @@ class _Verification:
                 )
             seen = homes.last_head(store_id, self.base) if store_id else homes.LastHead(None)
             self.memo = memos.load(store_id, self.base) if store_id and kind == KIND_RECORDS else memos.NONE
-            anchors = list(self.against)
+            anchors = [
+                *self.against,
+                *exported(self.checks["exports.checkpoints"], self.exports, self.created, self.born),
+            ]
             if seen.head is not None:
                 anchors.append(Anchor(seen.head.size, seen.head.root, "last_seen"))
             if self.memo.model is not None:
@@ -181,8 +190,10 @@ class _Verification:
         """Store id and kind as position 1 names them; an id that could name another folder is none."""
         first = next(self.store.records(), [])
         try:
-            data = msgspec.json.decode(first[0][3])["data"]
+            record = msgspec.json.decode(first[0][3])
+            data = record["data"]
             homes.memo_dir(data["store_id"], self.base)
+            self.created, self.born = data, int(record.get("batch", {}).get("size", 1))
             kind = KIND_OPAQUE if data["kind"] == KIND_OPAQUE else KIND_RECORDS
             return str(data["store_id"]), kind
         except (MunimentError, KeyError, TypeError, ValueError, IndexError):
@@ -230,7 +241,9 @@ class _Verification:
         for anchor in anchors:
             if anchor.name == "memo":
                 continue
-            check = self.checks["head.last_seen" if anchor.name == "last_seen" else "head.against"]
+            of_exports = anchor.name.startswith(f"{EXPORTS}/")
+            id_ = "exports.checkpoints" if of_exports else "head.against"
+            check = self.checks["head.last_seen" if anchor.name == "last_seen" else id_]
             found = records.roots.get(anchor.size, b"").hex()
             if anchor.size > size:
                 check.fail(
@@ -333,3 +346,6 @@ class _Verification:
             return prefix
         good = [a.size for a in within if records.roots[a.size].hex() == a.root]
         return min(prefix, max(good, default=0))
+
+
+__all__ = ["Anchor", "verify_store"]

@@ -33,6 +33,7 @@ CHECKS: dict[str, str] = {
     "record.signature": "each signature is good, by a key bound and not revoked at that position",
     "head.last_seen": "the log contains the head that this reader saw last",
     "head.against": "the log contains the heads it was compared with",
+    "exports.checkpoints": "each exported checkpoint is signed by the log's key and is a head of this log",
     "evidence.present": "each file that a record names is there, with its digests and size",
     "evidence.manifests": "each file that a manifest lists is there, with its digests and size",
     "evidence.folder": "nothing else lies in the evidence folder, but files under their own digest",
