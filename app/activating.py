@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from muniment.app import folder, ids
 from muniment.app.activation_run import DRIVER, Result, Run, own
 from muniment.app.handlers import Outcome
@@ -231,11 +232,11 @@ def rollback(
     target: str = "",
     trigger: str = "operator",
 ) -> list[tuple[Outcome, Result | None]]:
-    """Roll back every target of a slot, or one: decide by R5, then activate what was selected.
+    """Roll back the targets of a slot that run the failing pack, or one: decide by R5, then activate what was selected.
 
     Args:
         to: explicit pack id; refused, never substituted, if it cannot be the target.
-        target: a target's name or its folder; all if absent.
+        target: a target's name or its folder, whatever it runs; if absent, see `domain.rollback_targets`.
 
     Returns: a pair a target; the result is None in a dry run, or where nothing could be selected.
     """
@@ -247,11 +248,15 @@ def rollback(
         check_pack(to)
     _, state = slot_of(session, slot)
     targets = state.targets if state is not None else {}
-    names = [named(targets, target)] if target else [n for n, t in targets.items() if t.active] or ["none"]
+    found = rollbacks.failing_targets(state) if state is not None else []
+    names = [named(targets, target)] if target else found or [rollbacks.NOBODY]
     given = {"slot": slot, "to": to, "trigger": trigger} | ({"target": names[0]} if target else {})
-    if (told := session.recorded(options, "rollback", **given)) is not None and told.events:
-        first = told.events[0].data["target"]
-        names = [first, *(n for n in names if n != first)]
+    if (
+        (told := session.recorded(options, "rollback", **given)) is not None
+        and not target
+        and state is not None
+    ):
+        names = _as_begun(session, options, state, told)
     answers: list[tuple[Outcome, Result | None]] = []
     for number, each in enumerate(names):
         mine = options if number == 0 else _of_target(options, each)
@@ -263,6 +268,20 @@ def rollback(
             done = _carry_out(session, options, targets[each], slot, outcome, chosen["rollback"])
         answers.append((outcome, done))
     return answers
+
+
+def _as_begun(session: Session, options: Options, state: Slot, told: Outcome) -> list[str]:
+    """The targets of a rollback that was begun under this key: those recorded under it, and what still runs a failing pack."""
+    body = next(session.log.read(after=told.positions[0] - 1, until=told.positions[0]))[1]
+    first = str(msgspec.json.decode(body)["command"]["args"]["target"])
+    if told.refusal is not None:
+        return [first]
+    left = rollbacks.failing_targets(state, started=True)
+    slot = state.slot
+    done = [
+        name for name in state.targets if session.recorded(_of_target(options, name), "rollback", slot=slot)
+    ]
+    return [first, *(name for name in state.targets if name != first and name in {*left, *done})]
 
 
 def _of_target(options: Options, target: str) -> Options:

@@ -17,13 +17,13 @@ from muniment.domain.canonical import encode
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Event, Fact
 from muniment.domain.envelope import VERSION, halves, read_fact
-from muniment.domain.errors import ConflictError, DeniedError, InvalidError
+from muniment.domain.errors import ConflictError, DeniedError, InvalidError, NotFoundError
 from muniment.domain.folding import FOLD
 from muniment.domain.instant import between, from_micros
 from muniment.domain.policy import STRICTEST, Policy
 from muniment.domain.query import Item, Query, union
 from muniment.domain.records import argument_tags, tags_of, validate
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.world import World, fold, policy_of
 from muniment.store.api import AppendConflict, Condition, Draft, Log
 
@@ -76,6 +76,9 @@ class Request(msgspec.Struct):
     correlation: str = ""
     causation: str = ""
     signer: Signer | None = None
+    user: ActorRef | None = (
+        None  # the operating-system user, who stands for an actor that a key does not prove
+    )
 
 
 class Handler:
@@ -99,6 +102,7 @@ class Handler:
         Raises:
             ConflictError: `expect` does not hold, the key was used with other arguments, or the facts kept moving.
             DeniedError: the actor claims a key that does not sign.
+            NotFoundError: what the command names does not exist; nothing is recorded (settled.md, 8).
             UsageError: a slot, channel, scope, pack or name of another form.
             InvalidError: an event does not fit its schema.
             UnavailableError: the store could not be written or read.
@@ -199,6 +203,11 @@ class Handler:
         decided = answer or commands.DECIDERS[type(command)].decide(world, command, context)
         outcome = Outcome(head=n, dry_run=request.dry_run, world=world)
         if isinstance(decided, Refusal):
+            if decided.exit_code == NOT_FOUND:
+                raise NotFoundError(decided.message, code=decided.rule, hint=decided.next)
+            if decided.rule in admin.UNPROVEN:
+                user = request.user or ActorRef("unknown")
+                request = msgspec.structs.replace(request, actor=user, signer=None)
             outcome.refusal = decided
             outcome.events = [Event(type_, data) for type_, data in decided.also]
             if not request.dry_run and (before := self._repeated(command, request, decided, context.at)):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from muniment.app.handlers import Handler, Request
+from muniment.domain.admin import UNPROVEN, claimed
 from muniment.domain.canonical import encode
 from muniment.domain.commands import from_record
 from muniment.domain.decision import ActorRef
@@ -99,6 +100,8 @@ def handler_at(log: Log, first: Envelope) -> tuple[Handler, Request]:
     at = to_micros(first.occurred_at)
     past: Any = Past(log, int(first.basis["after"]))
     actor = msgspec.convert(first.actor, ActorRef)
+    if first.type == "command.refused/1" and first.data["rule"] in UNPROVEN:
+        actor = claimed(first.data["subject"], first.data["facts"])
     signer: Any = _Signer(actor.auth.removeprefix("ed25519:")) if actor.auth.startswith("ed25519:") else None
     request = Request(
         actor,

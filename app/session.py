@@ -155,7 +155,8 @@ class Session:
                 for f in self.facts((key_item(key_id),))
                 if f.type == "identity.added/1" and f.type in HANDLES
             ]
-            # an unbound key is refused by rule (R10.key_unknown), and that refusal names who tried
+            # an unbound or revoked key is refused by rule (R10), and that record is the user's, who tried it
+            request.user = request.actor
             name, kind = (bound[-1].data["identity"], bound[-1].data["kind"]) if bound else (me.id, me.kind)
             request.actor = ActorRef(name, kind, f"ed25519:{key_id}")
             request.signer = lambda record: keys.record_signature(private, record)

@@ -33,7 +33,7 @@ from muniment.domain.eligible import reading
 from muniment.domain.incident_state import COUNT_ITEM
 from muniment.domain.query import Query
 from muniment.domain.reference import channel_of
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.release_state import aborted, holding
 from muniment.domain.slot_state import OPEN_STATES
 from muniment.domain.states import Activation, Slot, Target
@@ -61,6 +61,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             command.slot,
             f"slot {command.slot} is not declared",
             next="muniment channel declare ENV/CHANNEL",
+            exit_code=NOT_FOUND,
         )
     if isinstance(command, Plan):
         return plan(world, slot, command, context)
@@ -72,6 +73,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             command.activation,
             f"{command.activation} is not the activation of {command.slot} target {command.target}",
             next=f"muniment activate {command.slot} --target DIR",
+            exit_code=NOT_FOUND,
         )
     match command:
         case Step():

@@ -16,9 +16,11 @@ from muniment.domain.decision import ActorRef, Context, Decision, Event
 from muniment.domain.identity_state import IDENTITY_ITEM
 from muniment.domain.policy import Policy, parse
 from muniment.domain.query import Item, Query
-from muniment.domain.refusal import DENIED, Refusal
+from muniment.domain.refusal import DENIED, NOT_FOUND, REFUSED, Refusal
 from muniment.domain.world import World
 
+# A key that proves nothing signs nothing: these refusals are recorded unsigned, as the operating-system user's.
+UNPROVEN = ("R10.key_unknown", "R10.key_revoked")
 KINDS = ("human", "service", "agent")
 
 
@@ -88,6 +90,7 @@ def key_refusal(policy: Policy, world: World, actor: ActorRef, command: str) -> 
                 actor.auth,
                 f"key {actor.auth} is not bound to {actor.id}",
                 next="muniment identity add NAME --key KEY",
+                facts=_claimed(actor),
                 exit_code=DENIED,
             )
         if key.revoked is not None:
@@ -97,6 +100,7 @@ def key_refusal(policy: Policy, world: World, actor: ActorRef, command: str) -> 
                 f"key {actor.auth} of {actor.id} is revoked",
                 cause=key.revoked,
                 next="muniment key create",
+                facts=_claimed(actor),
                 exit_code=DENIED,
             )
         return None
@@ -109,6 +113,17 @@ def key_refusal(policy: Policy, world: World, actor: ActorRef, command: str) -> 
             exit_code=DENIED,
         )
     return None
+
+
+def _claimed(actor: ActorRef) -> list[str]:
+    """Who the signature claimed to be: such a refusal is recorded as the operating-system user's (`UNPROVEN`)."""
+    return [f"identity: {actor.id}", f"kind: {actor.kind}"]
+
+
+def claimed(subject: str, facts: list[str]) -> ActorRef:
+    """The actor that a refusal of `UNPROVEN` turned away, from its record."""
+    told = dict(fact.split(": ", 1) for fact in facts if ": " in fact)
+    return ActorRef(told.get("identity", ""), told.get("kind", "human"), subject)
 
 
 def decide(world: World, command: Command, context: Context) -> Decision:
@@ -202,11 +217,12 @@ def _revoke(world: World, command: RevokeKey, context: Context) -> Decision:
     key = world.keys.get(command.key_id)
     if key is None or key.revoked is not None:
         return Refusal(
-            "key.unknown",
+            "key.unknown" if key is None else "key.revoked",
             command.key_id,
             f"no live key {command.key_id} is bound here",
             cause=key.revoked if key else None,
             next="muniment identity list",
+            exit_code=NOT_FOUND if key is None else REFUSED,
         )
     return [
         Event(

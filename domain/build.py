@@ -34,7 +34,7 @@ from muniment.domain.build_state import gate_problems, item
 from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import Mark, Refusal
+from muniment.domain.refusal import NOT_FOUND, REFUSED, Mark, Refusal
 from muniment.domain.states import Build
 from muniment.domain.world import World
 
@@ -59,6 +59,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             command.build,
             f"no build {command.build} in this store",
             next="muniment build list",
+            exit_code=NOT_FOUND,
         )
     if build.outcome:
         return Refusal(
@@ -104,6 +105,7 @@ def _start(world: World, command: Start, known: Build | None, context: Context) 
             command.intake,
             f"no intake {command.intake} in this store",
             next="muniment intake list",
+            exit_code=NOT_FOUND,
         )
     rules = context.policy.build
     return [
@@ -204,11 +206,13 @@ def _start_stage(build: Build, command: StartStage, context: Context) -> Decisio
 def _finish_stage(build: Build, command: FinishStage) -> Decision:
     attempts = build.stages.get(command.stage)
     if not attempts or attempts[-1].attempt != command.attempt or attempts[-1].status:
+        known = any(attempt.attempt == command.attempt for attempt in attempts or ())
         return Refusal(
-            "build.attempt_unknown",
+            "build.attempt_ended" if known else "build.attempt_unknown",
             command.attempt,
             f"attempt {command.attempt} of stage {command.stage} is not the one that runs",
             next=f"muniment build show {build.build}",
+            exit_code=REFUSED if known else NOT_FOUND,
         )
     fields = msgspec.to_builtins(command)
     return [

@@ -30,7 +30,7 @@ from muniment.domain.instant import between
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
 from muniment.domain.reference import EVERYWHERE
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.world import World
 
 
@@ -131,6 +131,7 @@ def _declare(world: World, command: Declare, context: Context) -> Decision:
             missing[0],
             f"upstream channel {missing[0]} is not declared",
             next=f"muniment channel declare {missing[0]}",
+            exit_code=NOT_FOUND,
         )
     new = [cohort for cohort in command.cohorts if not known or cohort not in known.cohorts]
     if known and not new and known.upstream == command.upstream:
@@ -174,6 +175,7 @@ def _undeclared(world: World, scope: str) -> Refusal | None:
         scope,
         f"nothing is declared at {scope}",
         next="muniment channel declare ENV/CHANNEL",
+        exit_code=NOT_FOUND,
     )
 
 
@@ -275,6 +277,7 @@ def _unfreeze(world: World, command: Unfreeze, context: Context) -> Decision:
             command.freeze,
             f"no freeze {command.freeze} is in force at {command.scope}",
             next="muniment channel show",
+            exit_code=NOT_FOUND,
         )
     if freeze.kind == "ALL" and (
         refusal := needs_people(context.policy, f"lifting {freeze.freeze}", 0, "wait for its expiry")

@@ -30,7 +30,7 @@ from muniment.domain.incident_state import (
 )
 from muniment.domain.query import Query
 from muniment.domain.reference import EVERYWHERE
-from muniment.domain.refusal import DENIED, Refusal, some
+from muniment.domain.refusal import DENIED, NOT_FOUND, Refusal, some
 from muniment.domain.states import Incident
 from muniment.domain.world import World
 
@@ -115,6 +115,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             command.incident,
             f"no incident {command.incident} here",
             next="muniment incident list",
+            exit_code=NOT_FOUND,
         )
     if incident.state not in OPEN:
         return Refusal(

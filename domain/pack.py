@@ -16,7 +16,7 @@ from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.pack_state import HANDLES, STORE_SITE, item, product_item, unknown
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.states import Pack
 from muniment.domain.world import World
 
@@ -222,6 +222,7 @@ def _unblock(pack: Pack, command: UnblockPack, context: Context) -> Decision:
             command.block,
             f"no block {command.block} is in force for the pack",
             next=f"muniment pack show {command.pack}",
+            exit_code=NOT_FOUND,
         )
     if refusal := needs_people(
         context.policy, f"lifting block {command.block}", 0, f"muniment pack show {command.pack}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from muniment.domain.decision import Fact
 from muniment.domain.query import Item
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.states import Block, Pack, Product, Verified
 from muniment.domain.world import Handles, World
 
@@ -110,4 +110,10 @@ def product_item(product: str) -> Item:
 
 def unknown(pack: str) -> Refusal:
     """The pack is not in this store, or not registered."""
-    return Refusal("pack.unknown", pack, f"pack {pack} is not registered here", next="muniment pack list")
+    return Refusal(
+        "pack.unknown",
+        pack,
+        f"pack {pack} is not registered here",
+        next="muniment pack list",
+        exit_code=NOT_FOUND,
+    )

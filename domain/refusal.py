@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+NOT_FOUND = 3
 DENIED = 4
 REFUSED = 6
 
@@ -28,7 +29,8 @@ class Refusal(msgspec.Struct):
         next: the next command to run.
         facts: further findings, each `code: text`.
         also: events that stand beside the refusal (`build.compile_refused`).
-        exit_code: 4 for authority (R10), else 6 (settled.md, 21).
+        exit_code: 4 for authority (R10), else 6 (settled.md, 21); 3 where what was named does not exist: the handler raises that
+            and records nothing (settled.md, 8).
     """
 
     rule: str

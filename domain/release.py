@@ -23,7 +23,7 @@ from muniment.domain.decision import Context, Decision, Event
 from muniment.domain.eligible import forward_refusal, frozen, reading
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import Refusal, some
+from muniment.domain.refusal import NOT_FOUND, REFUSED, Refusal, some
 from muniment.domain.release_state import HANDLES, TERMINAL, aborted, gate, item, judged, paused, soaked
 from muniment.domain.states import Release, Stage
 from muniment.domain.world import World
@@ -110,6 +110,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             command.release,
             f"no release {command.release} here",
             next="muniment release list",
+            exit_code=NOT_FOUND,
         )
     if release.state in TERMINAL:
         return Refusal(
@@ -160,7 +161,11 @@ def _create(world: World, command: Create, known: Release | None) -> Decision:
     ):
         where = unknown[0] if unknown else some(slots) or "the plan"
         return Refusal(
-            "release.slot_unknown", where, f"{where} is not declared", next="muniment channel declare"
+            "release.slot_unknown" if slots else "release.no_slots",
+            where,
+            f"{where} is not declared" if slots else "the plan names no slot",
+            next="muniment channel declare",
+            exit_code=NOT_FOUND if slots else REFUSED,
         )
     stages = msgspec.to_builtins(command.stages)
     plan = {"pack": command.pack, "stages": stages}

@@ -13,13 +13,15 @@ from muniment.domain.eligible import frozen, ineligible, reading
 from muniment.domain.incident_state import COUNT_ITEM, declared
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.release_state import aborted, holding
 from muniment.domain.rollback_select import Candidate, Selection, lkg, select
+from muniment.domain.rollback_targets import failing_targets, running
 from muniment.domain.slot_state import OPEN_STATES
 from muniment.domain.states import Slot, Target
 from muniment.domain.world import World
 
+NOBODY = "none"
 TRIGGERS = (
     "verification_failed",
     "health_regressed",
@@ -32,7 +34,10 @@ TRIGGERS = (
 
 
 class Request(msgspec.Struct, frozen=True, tag="rollback"):
-    """Roll one target of a slot back; `to` is an explicit target pack or "" for R5's choice."""
+    """Roll one target of a slot back; `to` is an explicit target pack or "" for R5's choice.
+
+    `target` is `NOBODY` if no target was named and none runs a failing pack: that is refused, and says what runs where.
+    """
 
     rollback: str
     slot: str
@@ -49,8 +54,24 @@ def boundary(command: Request, world: World) -> Query:
 def decide(world: World, command: Request, context: Context) -> Decision:
     """Refuse what cannot begin; else request, abandon what is half done, select, and close the rollout (R11 FAIL)."""
     slot = world.slots.get(command.slot)
-    target = slot.targets.get(command.target) if slot is not None else None
-    if slot is None or target is None or not target.active:
+    if slot is None:
+        return Refusal(
+            "R2.no_slot",
+            command.slot,
+            f"slot {command.slot} is not declared",
+            next="muniment channel declare ENV/CHANNEL",
+            exit_code=NOT_FOUND,
+        )
+    target = slot.targets.get(command.target)
+    if target is None and command.target == NOBODY and (what := running(slot)):
+        return Refusal(
+            "R5.nothing_failing",
+            command.slot,
+            f"no target of {command.slot} runs a failing pack: {what}"[:2000],
+            cause=slot.desired_by,
+            next=f"muniment rollback {command.slot} --target NAME",
+        )
+    if target is None or not target.active:
         return Refusal(
             "R5.nothing_active",
             command.slot,
@@ -236,12 +257,14 @@ def next_after_failure(
 
 
 __all__ = [
+    "NOBODY",
     "TRIGGERS",
     "Candidate",
     "Request",
     "Selection",
     "boundary",
     "decide",
+    "failing_targets",
     "lkg",
     "next_after_failure",
     "select",

@@ -20,7 +20,7 @@ from muniment.domain.eligible import ineligible, reading
 from muniment.domain.instant import between
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import Refusal
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.states import Scope, Target
 from muniment.domain.world import World
 
@@ -85,6 +85,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             command.target,
             f"{command.slot} has no target {command.target}" + (f"; it has {known}" if known else ""),
             next=f"muniment activate {command.slot} --target DIR",
+            exit_code=NOT_FOUND,
         )
     match command:
         case Report():

@@ -22,7 +22,7 @@ from muniment.domain.instant import plus
 from muniment.domain.policy import Policy, parse
 from muniment.domain.query import Query, union
 from muniment.domain.records import TABLE, tags_of, validate
-from muniment.domain.refusal import Mark, Refusal
+from muniment.domain.refusal import NOT_FOUND, Mark, Refusal
 from muniment.domain.states import Stage
 from muniment.domain.world import World, fold, policy_of
 
@@ -153,7 +153,8 @@ class Case:
             fields = msgspec.to_builtins(no)
             for type_, data in fields.pop("also"):
                 self._check_event(Event(type_, data), name)
-            validate("command.refused/1", fields)
+            if no.exit_code != NOT_FOUND:  # the handler raises that and records nothing
+                validate("command.refused/1", fields)
             assert no.cause is None or 0 < no.cause.position <= len(self.facts)
         else:
             assert self.answer

@@ -170,8 +170,10 @@ def test_a_repeated_intake_key(here):
 
 def test_unknown_ids_and_wrong_states(begun):
     here, s = begun
-    outcome, _ = building.start(s, Options(), product="atlas", intake_id="in-none")
-    shop.refused(outcome, "intake.unknown")
+    before = s.log.head().size
+    with pytest.raises(NotFoundError) as caught:
+        building.start(s, Options(), product="atlas", intake_id="in-none")
+    assert ("intake.unknown", before) == (caught.value.code, s.log.head().size)
     outcome, _ = building.start(s, Options(), product="atlas", intake_id=here.taken(s), build_id="b-1")
     shop.refused(outcome, "build.id_used")
     for call in (

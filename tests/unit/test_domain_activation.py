@@ -37,7 +37,7 @@ def test_a_new_target_is_adopted_with_what_it_ran(case: Any, kit: Any) -> None:
 
 
 def test_a_plan_needs_a_declared_slot_and_a_desired_pack(case: Any, kit: Any) -> None:
-    case.when(plan(kit)).then_refused("R2.no_slot")
+    case.when(plan(kit)).then_refused("R2.no_slot", exit_code=3)
     case.declared().when(plan(kit)).then_refused("R9.nothing_desired")
 
 
@@ -86,7 +86,7 @@ def test_only_the_activation_that_runs_has_steps(case: Any, kit: Any) -> None:
         Fail("other", kit.SLOT, kit.T, "abandoned", ""),
         Step("other", kit.SLOT, "t9", "fetched", {}),
     ):
-        case.when(command).then_refused("activation.unknown")
+        case.when(command).then_refused("activation.unknown", exit_code=3)
 
 
 def test_passed_checks_are_a_verification_of_the_pack(case: Any, kit: Any) -> None:

@@ -74,9 +74,9 @@ def test_a_name_has_one_live_key(case: Any) -> None:
 
 
 def test_a_key_is_revoked_once(case: Any) -> None:
-    case.when(RevokeKey(KEY)).then_refused("key.unknown", cause="-")
+    case.when(RevokeKey(KEY)).then_refused("key.unknown", cause="-", exit_code=3)
     case.run(add(), RevokeKey(KEY))
-    case.when(RevokeKey(KEY)).then_refused("key.unknown", cause="key.revoked")
+    case.when(RevokeKey(KEY)).then_refused("key.revoked", cause="key.revoked")
 
 
 def test_an_accepted_jump_is_on_record(case: Any) -> None:

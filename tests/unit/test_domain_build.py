@@ -41,7 +41,7 @@ def test_a_build_freezes_its_inputs_and_the_policys_gates(case: Any, kit: Any) -
 
 
 def test_a_build_needs_an_intake_and_a_new_id(case: Any, kit: Any) -> None:
-    case.when(build.Start(B, "shop", "in-no", "", {})).then_refused("intake.unknown", cause="-")
+    case.when(build.Start(B, "shop", "in-no", "", {})).then_refused("intake.unknown", cause="-", exit_code=3)
     started(case, kit)
     case.when(build.Start(B, "shop", "in-x", "", {})).then_refused("build.id_used", cause="build.requested")
 
@@ -59,7 +59,7 @@ def test_a_build_needs_an_intake_and_a_new_id(case: Any, kit: Any) -> None:
     ],
 )
 def test_nothing_happens_to_an_unknown_build(case: Any, command: Any) -> None:
-    case.when(command).then_refused("build.unknown", cause="-")
+    case.when(command).then_refused("build.unknown", cause="-", exit_code=3)
 
 
 @pytest.mark.parametrize("end", [build.Finish(B), build.Cancel(B)])
@@ -98,14 +98,15 @@ def test_a_stage_that_did_not_pass_holds_back_later_ones(case: Any, kit: Any, st
 def test_an_attempt_is_decided_once(case: Any, kit: Any) -> None:
     stage(started(case, kit), kit, "ingest", "a1", "PASS")
     case.when(build.StartStage(B, "ingest", "a2", [], {})).then_refused("build.stage_decided")
-    case.when(kit.finish_stage(B, "ingest", "a1", "FAIL")).then_refused("build.attempt_unknown")
+    case.when(kit.finish_stage(B, "ingest", "a1", "FAIL")).then_refused("build.attempt_ended")
+    case.when(kit.finish_stage(B, "ingest", "a9")).then_refused("build.attempt_unknown", exit_code=3)
     case.when(build.StartStage(B, "extract", "a1", [], {})).then_refused("build.attempt_used")
 
 
 def test_an_error_is_tried_again_and_the_last_attempt_counts(case: Any, kit: Any) -> None:
     stage(started(case, kit), kit, "ingest", "a1", "ERROR")
     stage(case, kit, "ingest", "a2")
-    case.when(kit.finish_stage(B, "ingest", "a1")).then_refused("build.attempt_unknown")
+    case.when(kit.finish_stage(B, "ingest", "a1")).then_refused("build.attempt_ended")
     case.run(kit.finish_stage(B, "ingest", "a2"))
     case.when(build.StartStage(B, "extract", "a3", [], {})).then("build.stage_started")
 

@@ -19,7 +19,9 @@ def test_declaring_again_adds_cohorts(case: Any) -> None:
 
 def test_a_channel_has_a_known_risk_and_known_upstreams(case: Any) -> None:
     case.when(Declare("prod/nightly", ["all"], [])).then_refused("channel.risk_unknown", cause="-")
-    case.when(Declare("prod/stable", ["all"], ["prod/canary"])).then_refused("channel.upstream_unknown")
+    case.when(Declare("prod/stable", ["all"], ["prod/canary"])).then_refused(
+        "channel.upstream_unknown", exit_code=3
+    )
     case.declared("prod/canary").when(Declare("prod/stable", ["all"], ["prod/canary"])).then(
         "channel.declared"
     )
@@ -28,8 +30,8 @@ def test_a_channel_has_a_known_risk_and_known_upstreams(case: Any) -> None:
 @pytest.mark.parametrize("scope", ["stage", "prod/canary", "prod/stable/eu", "stage/stable/all"])
 def test_a_scope_names_something_declared(case: Any, kit: Any, scope: str) -> None:
     p = case.declared().packed("p")
-    case.when(SetPin(scope, p, "")).then_refused("channel.undeclared", cause="-")
-    case.when(FreezeScope(scope, "f1", "FORWARD", "")).then_refused("channel.undeclared")
+    case.when(SetPin(scope, p, "")).then_refused("channel.undeclared", cause="-", exit_code=3)
+    case.when(FreezeScope(scope, "f1", "FORWARD", "")).then_refused("channel.undeclared", exit_code=3)
 
 
 @pytest.mark.parametrize("scope", ["*", "prod", "prod/stable", "prod/stable/all"])
@@ -43,7 +45,7 @@ def test_pins_and_freezes_at_every_level(case: Any, kit: Any, scope: str) -> Non
 
 def test_a_pin_needs_a_registered_pack_and_a_future(case: Any, kit: Any) -> None:
     p = case.declared().packed("p")
-    case.when(SetPin("prod", kit.pid("none"), "")).then_refused("pack.unknown")
+    case.when(SetPin("prod", kit.pid("none"), "")).then_refused("pack.unknown", exit_code=3)
     case.when(SetPin("prod", p, case.at)).then_refused("R8.expired")
     case.when(SetPin("prod", p, plus(case.at, micros=1))).then("channel.pinned")
 
@@ -61,8 +63,8 @@ def test_freezes_have_ids(case: Any) -> None:
     case.when(FreezeScope("prod", "f1", "FORWARD", "")).then_refused(
         "channel.freeze_used", cause="channel.frozen"
     )
-    case.when(Unfreeze("prod", "f2")).then_refused("channel.freeze_unknown")
-    case.when(Unfreeze("prod/stable", "f1")).then_refused("channel.freeze_unknown")
+    case.when(Unfreeze("prod", "f2")).then_refused("channel.freeze_unknown", exit_code=3)
+    case.when(Unfreeze("prod/stable", "f1")).then_refused("channel.freeze_unknown", exit_code=3)
     case.when(Unfreeze("prod", "f1")).then("channel.unfrozen")
     case.when(FreezeScope("prod", "f2", "FORWARD", case.at)).then_refused("R8.expired")
 
@@ -95,8 +97,8 @@ def test_a_kind_of_freeze_that_is_none_does_not_become_a_record(case: Any) -> No
 
 def test_the_baseline_is_an_eligible_pack(case: Any, kit: Any) -> None:
     p = case.declared().packed("p")
-    case.when(SetBaseline("stage", p)).then_refused("channel.undeclared")
-    case.when(SetBaseline("prod", kit.pid("none"))).then_refused("pack.unknown")
+    case.when(SetBaseline("stage", p)).then_refused("channel.undeclared", exit_code=3)
+    case.when(SetBaseline("prod", kit.pid("none"))).then_refused("pack.unknown", exit_code=3)
     case.when(SetBaseline("prod", p)).then(("channel.baselined", {"scope": "prod"}))
     case.run(pack.Withdraw(p)).when(SetBaseline("prod", p)).then_refused(
         "R2.withdrawn", cause="pack.withdrawn"

@@ -58,7 +58,7 @@ def test_a_scope_must_hold_something(case: Any) -> None:
 
 @pytest.mark.parametrize("command", [Note(I, "x", ""), Contain(I), Resolve(I, "x"), Close(I, ["c"], [])])
 def test_nothing_happens_to_an_unknown_or_closed_incident(case: Any, command: Any) -> None:
-    case.when(command).then_refused("incident.unknown")
+    case.when(command).then_refused("incident.unknown", exit_code=3)
     resolved(case).run(Close(I, ["c"], []))
     case.when(command).then_refused("incident.ended", cause="incident.closed")
 

@@ -84,7 +84,7 @@ def test_a_pack_that_is_only_compiled_is_unknown(case: Any, kit: Any) -> None:
         pack.UnblockPack(kit.pid("p"), "k1"),
         pack.Withdraw(kit.pid("p")),
     ):
-        case.when(command).then_refused("pack.unknown", cause="-")
+        case.when(command).then_refused("pack.unknown", cause="-", exit_code=3)
 
 
 def test_a_verification_stands_under_the_verification_policy(case: Any, kit: Any) -> None:
@@ -98,10 +98,10 @@ def test_blocks_add_up_and_each_is_lifted_by_itself(case: Any, kit: Any) -> None
     p = case.packed("p")
     case.run(pack.BlockPack(p, "*", "k1", "adv-1"), pack.BlockPack(p, "prod", "k2", ""))
     case.when(pack.BlockPack(p, "stage", "k1", "")).then_refused("pack.block_used", cause="pack.blocked")
-    case.when(pack.UnblockPack(p, "k3")).then_refused("pack.block_unknown")
+    case.when(pack.UnblockPack(p, "k3")).then_refused("pack.block_unknown", exit_code=3)
     case.run(pack.UnblockPack(p, "k1"))
     assert ["k2"] == list(case.world().packs[p].blocks)
-    case.when(pack.UnblockPack(p, "k1")).then_refused("pack.block_unknown")
+    case.when(pack.UnblockPack(p, "k1")).then_refused("pack.block_unknown", exit_code=3)
 
 
 @pytest.mark.parametrize("policy", ["team", "regulated"])

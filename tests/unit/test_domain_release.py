@@ -34,10 +34,14 @@ def test_the_plan_is_frozen_at_creation(case: Any, kit: Any) -> None:
 
 def test_a_draft_names_declared_slots_and_a_registered_pack(case: Any, kit: Any) -> None:
     p = case.declared().packed("p")
-    case.when(release.Create("r", kit.pid("no"), plan(kit.SLOT))).then_refused("pack.unknown")
-    case.when(release.Create("r", p, plan("prod/stable/eu"))).then_refused("release.slot_unknown")
-    case.when(release.Create("r", p, plan(kit.SLOT, "dev/stable/all"))).then_refused("release.slot_unknown")
-    case.when(release.Create("r", p, [])).then_refused("release.slot_unknown")
+    case.when(release.Create("r", kit.pid("no"), plan(kit.SLOT))).then_refused("pack.unknown", exit_code=3)
+    case.when(release.Create("r", p, plan("prod/stable/eu"))).then_refused(
+        "release.slot_unknown", exit_code=3
+    )
+    case.when(release.Create("r", p, plan(kit.SLOT, "dev/stable/all"))).then_refused(
+        "release.slot_unknown", exit_code=3
+    )
+    case.when(release.Create("r", p, [])).then_refused("release.no_slots")
     case.run(release.Create("r", p, plan(kit.SLOT)))
     case.when(release.Create("r", p, plan(kit.SLOT))).then_refused("release.id_used", cause="release.created")
 
@@ -54,7 +58,7 @@ def test_a_draft_names_declared_slots_and_a_registered_pack(case: Any, kit: Any)
     ],
 )
 def test_nothing_happens_to_an_unknown_or_ended_release(case: Any, kit: Any, command: Any) -> None:
-    case.when(command).then_refused("release.unknown")
+    case.when(command).then_refused("release.unknown", exit_code=3)
     case.declared()
     case.run(release.Create("r", case.packed("p"), plan(kit.SLOT)), release.Start("r"), release.Abort("r"))
     case.when(command).then_refused("release.ended", cause="release.rolled_back")

@@ -55,7 +55,7 @@ FAILING = ("lkg", "excluded")
 
 
 def test_nothing_to_roll_back(case: Any, kit: Any) -> None:
-    case.when(case.back()).then_refused("R5.nothing_active")
+    case.when(case.back()).then_refused("R2.no_slot", exit_code=3)
     case.declared().when(case.back()).then_refused("R5.nothing_active")
     case.released(case.packed("p"))
     case.activated(until="staged")
@@ -386,16 +386,16 @@ def test_a_failed_step_selects_again_without_that_pack(case: Any, kit: Any) -> N
     assert p3 == case.target().active
 
 
-def test_a_failed_fetch_is_a_failed_step_a_full_disk_is_not(case: Any, kit: Any) -> None:
+def test_a_failed_fetch_or_stage_is_a_failed_step(case: Any, kit: Any) -> None:
     shelf(case, "p1", "p2", "p3")
     case.run(case.back())
     name = case.activated(until="plan")
-    case.when(Fail(name, kit.SLOT, kit.T, "stage_failed", "disk full")).then("activation.stage_failed")
-    case.when(Fail(name, kit.SLOT, kit.T, "fetch_failed", "gone")).then(
-        "activation.fetch_failed",
-        ("rollback.step_failed", {"reason": "fetch failed"}),
-        "rollback.pack_selected",
-    )
+    for step in ("fetch_failed", "stage_failed"):
+        case.when(Fail(name, kit.SLOT, kit.T, step, "gone")).then(
+            f"activation.{step}",
+            ("rollback.step_failed", {"reason": "fetch failed"}),
+            "rollback.pack_selected",
+        )
 
 
 def test_without_candidate_after_a_failed_step_it_is_stuck_with_an_incident(case: Any, kit: Any) -> None:

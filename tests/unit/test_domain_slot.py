@@ -31,7 +31,7 @@ def report(kit: Any, status: str = "HEALTHY") -> Report:
 
 
 def test_health_is_reported_of_what_is_active(case: Any, kit: Any) -> None:
-    case.when(report(kit)).then_refused("slot.target_unknown")
+    case.when(report(kit)).then_refused("slot.target_unknown", exit_code=3)
     case.declared()
     case.released(case.packed("p"))
     case.activated(until="plan")
@@ -193,7 +193,7 @@ def stranded(case: Any, kit: Any) -> Any:
 
 def test_stuck_ends_with_a_named_eligible_pack(case: Any, kit: Any) -> None:
     case.declared()
-    case.when(Unstick(kit.SLOT, kit.T, kit.pid("p"))).then_refused("slot.target_unknown")
+    case.when(Unstick(kit.SLOT, kit.T, kit.pid("p"))).then_refused("slot.target_unknown", exit_code=3)
     out(case)
     case.when(Unstick(kit.SLOT, kit.T, kit.pid("p"))).then_refused("slot.not_stuck")
     case.run(case.back())

@@ -12,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from muniment.app import handlers, keys
 from muniment.app.handlers import Handler, Outcome, Request
+from muniment.app.redecide import redecide
 from muniment.domain import build, channel, intake, slot
 from muniment.domain.admin import AcceptClock, AddIdentity, Init, PublishPolicy, RevokeKey
 from muniment.domain.decision import ActorRef
-from muniment.domain.errors import ConflictError, DeniedError, InvalidError, UsageError
+from muniment.domain.errors import ConflictError, DeniedError, InvalidError, NotFoundError, UsageError
 from muniment.domain.query import Item
 from muniment.store.memory import MemoryLog
 
@@ -332,6 +333,31 @@ def test_an_unknown_a_revoked_and_a_foreign_key_are_denied(store: Store) -> None
     assert ("R10.key_unknown", 4) == rule(store.ask(FREEZE, as_bob, signer=me.sign))
     store.ask(RevokeKey(me.key_id))
     assert ("R10.key_revoked", 4) == rule(store.ask(FREEZE, me.actor, signer=me.sign))
+
+
+def test_a_key_that_proves_nothing_signs_nothing(store: Store) -> None:
+    """The refusal is the operating-system user's record; who the key claimed to be stands in it as a finding."""
+    me = Identity("ann")
+    for expected in ("R10.key_unknown", "R10.key_revoked"):
+        outcome = store.ask(FREEZE, me.actor, signer=me.sign, user=ALICE)
+        record = store.record(outcome.positions[0])
+        assert (expected, me.actor.auth) == (record["data"]["rule"], record["data"]["subject"])
+        assert "signature" not in record
+        assert {"id": "alice", "kind": "human", "auth": "os"} == record["actor"]
+        assert "identity: ann" in record["data"]["facts"]
+        assert "equal" == redecide(store.log, outcome.positions[0]).verdict
+        assert store.ask(FREEZE, me.actor, signer=me.sign, user=ALICE).repeated
+        store.ask(AddIdentity("ann", "human", me.key_id, me.public))
+        store.ask(RevokeKey(me.key_id))
+
+
+def test_what_does_not_exist_is_not_found_and_not_recorded(store: Store) -> None:
+    size = store.size
+    for how in ({}, {"dry_run": True}, {"key": "k"}):
+        with pytest.raises(NotFoundError) as caught:
+            store.ask(build.Cancel("b-9"), **how)
+        assert ("build.unknown", "muniment build list") == (caught.value.code, caught.value.hint)
+    assert size == store.size
 
 
 def rule(outcome: Outcome) -> tuple[str, int]:
