@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 from muniment.cli.framework import Noun
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
+from muniment.cli.tee import tee
+from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer, refused
 
 build = Noun(
@@ -123,7 +124,7 @@ def stage(
             argv=argv,
             env=words_of(env, "env"),
             timeout_s=timeout,
-            tee=None if settings.quiet else sys.stderr.buffer,
+            tee=None if settings.quiet else tee(),
         )
     what = f"stage {name} of build {target}"
     if done.finished is None or done.run is None:
@@ -132,20 +133,22 @@ def stage(
         )
     if done.finished.refusal is not None:
         return refused(done.finished)
-    run = done.run
-    event = done.finished.event("build.stage_finished/1") or {}
+    # the record has the last word: outputs that cannot be kept turn a run that passed into an attempt that did not
+    event = done.finished.event("build.stage_finished/1")
+    assert event is not None  # neither refused nor a dry run
     data = {key: event[key] for key in ("stage", "attempt", "status", "exit_code", "reason", "wall_us")}
-    why = f": {run.reason}" if run.reason else ""
-    lines = [f"  outputs {len(event['outputs'])} files in {done.outputs}"] if event["outputs"] else []
+    ended = f"exit {event['exit_code']}" if event["exit_code"] is not None else "not run to an end"
+    why = f": {event['reason']}" if event["reason"] else ""
+    kept = counted(len(event["outputs"]), "file")
     return answer(
         "build.stage/1",
         done.finished,
-        ("run", f"{run.status} "),
-        f"{what}, exit {run.exit_code}, {run.wall_us / 1e6:.1f} s{why}",
+        ("run", f"{event['status']} "),
+        f"{what}, {ended}, {event['wall_us'] / 1e6:.1f} s{why}",
         id_=target,
         data=data,
-        lines=lines,
-        exit_code=VERDICT_EXIT.get(run.status, 8),
+        lines=[f"  outputs {kept} in {done.outputs}"] if event["outputs"] else [],
+        exit_code=VERDICT_EXIT.get(event["status"], 8),
     )
 
 
@@ -183,15 +186,17 @@ def gate(
             verdict=verdict or "",
         )
     found = str(facts["verdict"])
-    counted = (
-        f", {facts['tests']} cases, {facts['failures']} failed, {facts['errors']} errors" if report else ""
+    cases = (
+        f", {counted(facts['tests'], 'case')}, {facts['failures']} failed, {counted(facts['errors'], 'error')}"
+        if report
+        else ""
     )
     why = f": {facts['reason']}" if facts.get("reason") else ""
     return answer(
         "build.gate/1",
         outcome,
         (f"judge {found}", found),
-        f"gate {name} of build {target}{counted}{why}",
+        f"gate {name} of build {target}{cases}{why}",
         id_=target,
         data={"gate": name, "verdict": found},
         lines=[f"  failed  {case}" for case in list(facts.get("cases_failed", ()))[:10]],
@@ -250,7 +255,7 @@ def reproduce(settings: Settings, argv: tuple[str, ...], build_id: str | None, f
             build_id=target,
             folder=folder or "",
             argv=argv,
-            tee=None if settings.quiet else sys.stderr.buffer,
+            tee=None if settings.quiet else tee(),
         )
     event = outcome.event("build.reproduced/1") or {}
     equal = bool(event.get("equal"))

@@ -86,6 +86,11 @@ def cell(value: Any, *, terminal: bool, local: bool = False) -> str:
     return short(instant(text, local=local)) if terminal else text
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def width(text: str) -> int:
     """Columns that the text takes on a terminal."""
     if text.isascii():
