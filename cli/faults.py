@@ -8,13 +8,16 @@ from typing import Any
 
 import click
 from muniment.cli import exits, output
+from muniment.cli.results import Refused
 from muniment.cli.settings import Settings
 from muniment.cli.text import visible
 from muniment.domain.errors import MunimentError
 
 
-def report(error: BaseException, settings: Settings | None) -> int:
-    """Say an error and return its exit code."""
+def report(error: BaseException, settings: Settings | None, result: Any = None) -> int:
+    """Say an error and return its exit code; `result` is what could not be printed, if it came that far."""
+    if isinstance(error, output.UnprintedError) or _of_click(error):
+        return _unprinted(error, settings, result)
     if isinstance(error, MunimentError):
         return _domain(error, settings)
     if isinstance(error, click.ClickException):
@@ -106,11 +109,59 @@ def _trace(error: BaseException, settings: Settings | None) -> None:
             output.note(visible(line))
 
 
-def broken_pipe() -> int:
-    """The reader went away: no message, and no second error when the interpreter flushes at its end."""
+def _of_click(error: BaseException) -> bool:
+    """Help and version are printed by click; its files are the last that such an error passed."""
+    frames = traceback.extract_tb(error.__traceback__) if isinstance(error, OSError) else []
+    return bool(frames) and (
+        "/click/" in frames[-1].filename or frames[-1].name in ("_version", "_start", "run")
+    )
+
+
+def _unprinted(error: BaseException, settings: Settings | None, result: Any) -> int:
+    """What was decided stands, though nobody could be told: say what was recorded, so that it is not done twice."""
+    recorded = [f"#{at}" for at in recorded_by(result)]
+    done = getattr(result, "schema", "") in ("init/1", "key.create/1")
+    why = getattr(error, "strerror", None) or str(error)
+    hint = "make room where standard output goes, then ask again"
+    if recorded:
+        hint = f"it is recorded, do not repeat it: muniment history show '{recorded[-1]}'"
+    elif done:
+        hint = "it is done, do not repeat it: muniment history list, muniment key list"
+    context = {"recorded": recorded} if recorded else {}
+    message = f"the answer could not be printed: {why}"
+    _say(settings, exits.UNAVAILABLE, "cli.output", message, hint, context)
+    _trace(error, settings)
+    _drop_output()
+    return exits.UNAVAILABLE
+
+
+def recorded_by(result: Any) -> list[int]:
+    """Positions of the records that a command wrote, from its answer."""
+    if isinstance(result, Refused):
+        return [result.position] if result.position is not None and not result.dry_run else []
+    found: list[int] = []
+    waiting = [getattr(result, "data", None)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            written = value.get("positions") if "dry_run" in value else None
+            found += written or []
+            waiting += [item for item in value.values() if isinstance(item, dict | list)]
+        elif isinstance(value, list):
+            waiting += [item for item in value if isinstance(item, dict | list)]
+    return sorted(set(found))
+
+
+def _drop_output() -> None:
+    """Let standard output lead nowhere, so that the interpreter's own flush at its end says nothing more."""
     import os
 
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+
+
+def broken_pipe() -> int:
+    """The reader went away: no message, and no second error when the interpreter flushes at its end."""
+    _drop_output()
     return 141  # 128 + SIGPIPE, what a shell reports for a program that the pipe ended

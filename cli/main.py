@@ -51,11 +51,13 @@ def run(args: list[str] | None = None) -> int:
     """Run one command line and return its exit code; nothing but an exit of the interpreter itself escapes."""
     settings = Settings()
     words = list(sys.argv[1:] if args is None else args)
+    found: Any = None
     try:
         try:
-            found: Any = root.main(words, prog_name="muniment", standalone_mode=False, obj=settings)
+            found = root.main(words, prog_name="muniment", standalone_mode=False, obj=settings)
             code = found if isinstance(found, int) else _emit(settings, found)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
         except BrokenPipeError:
             raise
         except click.exceptions.Exit as leave:
@@ -64,7 +66,7 @@ def run(args: list[str] | None = None) -> int:
             from muniment.cli import faults
 
             _early_output(settings, words)
-            code = faults.report(error, settings)
+            code = faults.report(error, settings, found)
     except BrokenPipeError:
         from muniment.cli import faults
 
@@ -75,9 +77,11 @@ def run(args: list[str] | None = None) -> int:
 def _emit(settings: Settings, result: Any) -> int:
     if result is None:
         return exits.OK
-    from muniment.cli.output import emit
+    from muniment.cli.output import emit, flush
 
-    return emit(settings, result)
+    code = emit(settings, result)
+    flush()
+    return code
 
 
 def _early_output(settings: Settings, words: list[str]) -> None:

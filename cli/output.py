@@ -8,13 +8,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from muniment.cli import select, table
 from muniment.cli.results import Refused, Result, Rows, Text
 from muniment.cli.settings import Settings
 from muniment.cli.text import cell, short, short_command, visible, visible_json
+
+
+class UnprintedError(Exception):
+    """Standard output did not take the answer; raised from what the system said."""
+
 
 AnyResult = Result | Rows | Refused | Text
 
@@ -35,14 +41,37 @@ def emit(settings: Settings, result: AnyResult) -> int:
     return result.exit_code
 
 
+@contextmanager
+def printing() -> Iterator[None]:
+    """Tell a standard output that is full from anything else that fails.
+
+    Raises:
+        UnprintedError: it took not everything. BrokenPipeError: the reader went away, which is no error.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UnprintedError(error.strerror or str(error)) from error
+
+
 def write(line: str) -> None:
     """One line (or several of our own) to standard output."""
-    print(line)  # noqa: T201 - the one place
+    with printing():
+        print(line)  # noqa: T201 - the one place
+
+
+def flush() -> None:
+    """Have standard output take what it was given."""
+    with printing():
+        sys.stdout.flush()
 
 
 def note(line: str) -> None:
-    """One line to standard error."""
-    print(line, file=sys.stderr)  # noqa: T201
+    """One line to standard error; if it takes none, the answer and its exit code stand all the same."""
+    with suppress(OSError):
+        print(line, file=sys.stderr)  # noqa: T201
 
 
 def envelope(
@@ -156,7 +185,7 @@ def _streamed(settings: Settings, result: Rows, row: dict[str, Any]) -> None:
         _csv(columns, [chosen], header=False)
     else:
         write("\t".join(_cell(settings, chosen.get(name)) for name in columns))
-    sys.stdout.flush()
+    flush()
 
 
 def _all_members(rows: list[dict[str, Any]], columns: list[str]) -> list[str]:
@@ -167,10 +196,11 @@ def _csv(columns: list[str], rows: list[dict[str, Any]], *, header: bool = True)
     import csv
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    if header:
-        writer.writerow([visible(name) for name in columns])
-    for row in rows:
-        writer.writerow([cell(row.get(name), terminal=False) for name in columns])
+    with printing():
+        if header:
+            writer.writerow([visible(name) for name in columns])
+        for row in rows:
+            writer.writerow([cell(row.get(name), terminal=False) for name in columns])
 
 
 # -- refusals and errors -------------------------------------------------------------------------------------------
@@ -193,8 +223,9 @@ def _refused(settings: Settings, result: Refused) -> None:
 def error(settings: Settings | None, members: dict[str, Any], lines: Callable[[], Iterable[str]]) -> None:
     """An error, on standard error: JSON if that was asked for."""
     stream: IO[str] = sys.stderr
-    if settings is not None and settings.json:
-        stream.write(dump({"schema": "error/1", **members}) + "\n")
-        return
-    for line in lines():
-        stream.write(visible(line) + "\n")
+    with suppress(OSError):  # nowhere left to say it; the exit code still does
+        if settings is not None and settings.json:
+            stream.write(dump({"schema": "error/1", **members}) + "\n")
+            return
+        for line in lines():
+            stream.write(visible(line) + "\n")
