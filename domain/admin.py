@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any, assert_never
 
 import msgspec
@@ -14,13 +15,38 @@ from muniment.domain.canonical import PROFILE
 from muniment.domain.channel_state import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Decision, Event
 from muniment.domain.identity_state import IDENTITY_ITEM
-from muniment.domain.policy import Policy, parse
+from muniment.domain.policy import Policy, needs_people, parse, weaker
 from muniment.domain.query import Item, Query
 from muniment.domain.refusal import DENIED, NOT_FOUND, REFUSED, Refusal
 from muniment.domain.world import World
 
 # A key that proves nothing signs nothing: these refusals are recorded unsigned, as the operating-system user's.
 UNPROVEN = ("R10.key_unknown", "R10.key_revoked")
+# The y of the points of order 1, 2, 4 and 8 on Curve25519, canonical or not, little endian without the sign bit (RFC 7748, 7;
+# the list of libsodium). The sign bit makes eight points of the five canonical ones.
+SMALL_ORDER = frozenset(
+    bytes.fromhex(y)
+    for y in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
+
+def weak_key(public_key: str) -> bool:
+    """Tell whether an Ed25519 public key (base64) is a point of small order, under which forgeries verify."""
+    try:
+        raw = b64decode(public_key, validate=True)
+    except ValueError:
+        return False  # of another form: `keys` says so
+    return len(raw) == 32 and raw[:31] + bytes([raw[31] & 0x7F]) in SMALL_ORDER
+
+
 KINDS = ("human", "service", "agent")
 
 
@@ -186,10 +212,36 @@ def _publish(world: World, command: PublishPolicy, context: Context) -> Decision
             cause=world.policy.mark,
             next="muniment history list --type policy.published",
         )
+    less = weaker(context.policy, policy) if world.policy is not None else []
+    if less and (refusal := _not_alone(context)):
+        refusal.message = f"{refusal.message}; it asks for less in {', '.join(less)}"
+        refusal.cause = world.policy.mark if world.policy is not None else None
+        refusal.facts = less
+        return refusal
     return [_published(command.policy, context.reason)]
 
 
+def _not_alone(context: Context) -> Refusal | None:
+    """R10: to ask for less answers to the policy in force, or one person could switch off the need for two."""
+    if context.policy.commands_need_key and context.actor.auth == "os":
+        return Refusal(
+            "R10.key_needed",
+            "policy.publish",
+            f"policy {context.policy.policy} wants a policy that asks for less signed by an identity key",
+            next="muniment --sign KEY …",
+            exit_code=DENIED,
+        )
+    return needs_people(context.policy, "a policy that asks for less", 0, "muniment policy show")
+
+
 def _add(world: World, command: AddIdentity, context: Context) -> Decision:
+    if weak_key(command.public_key):
+        return Refusal(
+            "identity.weak_key",
+            command.key_id,
+            f"key {command.key_id} is a point of small order: anybody can sign for it",
+            next="muniment key create",
+        )
     for key in world.keys.values():
         if key.key_id == command.key_id or (key.identity == command.identity and key.revoked is None):
             return Refusal(

@@ -122,6 +122,42 @@ def parse(document: Any) -> Policy:
     return policy
 
 
+def weaker(now: Policy, then: Policy) -> list[str]:
+    """What a new document asks less of than the one in force, by the name of the field; [] if it is as strict or stricter."""
+    lists = (
+        ("commands_need_key", now.commands_need_key, then.commands_need_key),
+        ("build.required_gates", now.build.required_gates, then.build.required_gates),
+        ("build.unwaivable_gates", now.build.unwaivable_gates, then.build.unwaivable_gates),
+        ("health.failing", now.health.failing, then.health.failing),
+    )
+    least = (
+        ("approvals.required", now.approvals.required, then.approvals.required),
+        ("verification.pack_signatures", now.verification.pack_signatures, then.verification.pack_signatures),
+        ("attestation.soak_s", now.attestation.soak_s, then.attestation.soak_s),
+        ("attestation.healthy_reports", now.attestation.healthy_reports, then.attestation.healthy_reports),
+    )
+    most = (
+        ("rollback.depth", now.rollback.depth, then.rollback.depth),
+        ("rollback.chain_limit", now.rollback.chain_limit, then.rollback.chain_limit),
+        ("freeze.all_max_s", now.freeze.all_max_s, then.freeze.all_max_s),
+    )
+    return [
+        *(name for name, old, new in lists if not set(old) <= set(new)),
+        *(name for name, old, new in least if new < old),
+        *(name for name, old, new in most if new > old),
+        *(
+            ["build.reproduce"]
+            if (now.build.reproduce, then.build.reproduce) == ("required", "waived")
+            else []
+        ),
+        *(
+            ["risk_order"]
+            if [name for name in then.risk_order if name in now.risk_order] != now.risk_order
+            else []
+        ),
+    ]
+
+
 def needs_people(policy: Policy, what: str, approved: int, next_command: str) -> Refusal | None:
     """R10: refuse unless enough distinct people have approved; with `required` 0 (policy solo) nobody is asked."""
     if approved >= policy.approvals.required:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 import pytest
-from muniment.domain.admin import AcceptClock, AddIdentity, Init, PublishPolicy, RevokeKey, key_refusal
+from muniment.domain.admin import (
+    SMALL_ORDER,
+    AcceptClock,
+    AddIdentity,
+    Init,
+    PublishPolicy,
+    RevokeKey,
+    key_refusal,
+)
 from muniment.domain.canonical import PROFILE
 from muniment.domain.decision import ActorRef
 from muniment.domain.errors import InvalidError
@@ -45,7 +54,60 @@ def test_a_policy_is_published_by_content(case: Any, kit: Any) -> None:
     case.when(PublishPolicy(case.policy.document)).then_refused("policy.in_force", cause="policy.published")
     case.run(PublishPolicy(kit.shipped("team").document))
     assert "team" == case.world().policy.name
-    case.when(PublishPolicy(case.policy.document)).then("policy.published")
+    refusal = case.when(PublishPolicy(case.policy.document)).then_refused(
+        "R10.approvals", cause="policy.published", exit_code=4
+    )
+    assert "approvals.required" in refusal.facts
+
+
+WEAKER = [
+    ("approvals", {"required": 1}),
+    ("build", {"required_gates": []}),
+    ("build", {"unwaivable_gates": []}),
+    ("build", {"reproduce": "waived"}),
+    ("verification", {"pack_signatures": 0}),
+    ("attestation", {"soak_s": 1}),
+    ("attestation", {"healthy_reports": 1}),
+    ("health", {"failing": []}),
+    ("rollback", {"depth": 6}),
+    ("rollback", {"chain_limit": 3}),
+    ("freeze", {"all_max_s": 259_201}),
+]
+
+
+@pytest.mark.parametrize(("section", "change"), WEAKER)
+def test_one_person_does_not_switch_off_two(kit: Any, section: str, change: dict[str, Any]) -> None:
+    case = kit.Case(STRICTEST).init()
+    document = STRICTEST.document
+    less = {**document, section: {**document[section], **change}}
+    case.when(PublishPolicy(less)).then_refused("R10.approvals", exit_code=4)
+    case.when(PublishPolicy({**document, "risk_order": ["lts", "canary"]})).then_refused(
+        "R10.approvals", exit_code=4
+    )
+    more = {**document, "version": 2, "approvals": {"required": 3}}
+    case.run(PublishPolicy(more))
+    solo = kit.Case(kit.shipped("solo")).init()
+    solo.when(PublishPolicy({**solo.policy.document, "risk_order": []})).then("policy.published")
+
+
+def test_a_policy_that_wants_keys_is_not_weakened_without_one(kit: Any) -> None:
+    keyed = {**kit.shipped("solo").document, "commands_need_key": ["rollback"]}
+    case = kit.Case(parse(keyed)).init()
+    case.when(PublishPolicy(kit.shipped("solo").document)).then_refused("R10.key_needed", exit_code=4)
+    case.run(add())
+    case.when(PublishPolicy(kit.shipped("solo").document), actor=ALICE).then("policy.published")
+
+
+@pytest.mark.parametrize("y", sorted(SMALL_ORDER))
+@pytest.mark.parametrize("sign", [0, 0x80])
+def test_a_key_of_small_order_is_refused(case: Any, y: bytes, sign: int) -> None:
+    key = b64encode(y[:31] + bytes([y[31] | sign])).decode()
+    case.when(AddIdentity("alice", "human", KEY, key)).then_refused("identity.weak_key")
+
+
+def test_a_key_beside_a_weak_one_is_taken(case: Any) -> None:
+    for y in (b"\x02" + bytes(31), bytes(31) + b"\x01", bytes(33)):
+        case.when(AddIdentity("alice", "human", KEY, b64encode(y).decode())).then("identity.added")
 
 
 @pytest.mark.parametrize(
