@@ -125,6 +125,8 @@ def crisis(lab: Any, kit: Any, n: tuple[int, ...], actor: Any) -> None:
 
 # Three packs go out and become good, so that there is something to go back to.
 PRELUDE: tuple[tuple[str, tuple[int, ...]], ...] = tuple(("forward", (1, p, 1, 1, 1)) for p in (0, 2, 1))
+# A release that is not complete yet, and everything goes well on the way back from it.
+BACK: tuple[tuple[str, tuple[int, ...]], ...] = (("forward", (1, 3, 0, 1, 1)), ("retreat", (1, 7, 0, 0, 1)))
 LONG = {"forward": forward, "retreat": retreat, "crisis": crisis}
 
 
@@ -298,7 +300,7 @@ def test_the_sequences_reach_what_they_are_to_judge(make_lab: Any, kit: Any) -> 
     for seed in range(20):
         dice = random.Random(seed)
         moves = [(dice.choice(KINDS), tuple(dice.randrange(12) for _ in range(5))) for _ in range(40)]
-        seen |= {fact.type for fact in play(make_lab().set_up(), kit, moves).facts()}
+        seen |= {fact.type for fact in play(make_lab().set_up(), kit, [*BACK, *moves]).facts()}
     assert (
         set()
         == {
