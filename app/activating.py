@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from muniment.app import folder, ids
+from muniment.app import folder, ids, packing
 from muniment.app.activation_run import DRIVER, Result, Run, own
 from muniment.app.handlers import Outcome
 from muniment.app.session import Options, Session
@@ -110,12 +110,43 @@ def activate(
         if run.resume(known, known.activation, state):
             return result
         known = slot_of(session, slot)[1].targets[target]  # type: ignore[union-attr]
-    if not run.plan(_found(place, known)) or options.dry_run:
+    repair = False
+    if state is not None and known is not None and _active_already(known, state.desired, place):
+        result.checks, repair = _look(place, known)
+        if not repair:
+            result.pack, result.state = known.active, "CONFIRMED"
+            return result
+    found = known.active if repair and known is not None else _found(place, known)
+    if not run.plan(found, repair=repair) or options.dry_run:
         return result
     own(place, target, slot)
     with folder.locked(place):
         run.drive("PLANNED")
     return result
+
+
+def _active_already(known: Target, desired: str, place: Path) -> bool:
+    steady = known.mode == "STEADY" and not known.rollback and known.location == str(place)
+    return steady and bool(known.active) and known.active == desired
+
+
+def _look(place: Path, known: Target) -> tuple[list[dict[str, Any]], bool]:
+    """Every byte of a pack that is active already: the checks, and whether it must be installed again.
+
+    Raises:
+        WrongError: the link was changed by hand (rule 2). UnavailableError: it cannot be read.
+    """
+    try:
+        _found(place, known)
+        checks = packing.as_data(folder.verify_active(place))
+        folder.read_target(place)
+    except NotFoundError:
+        return [], True
+    except WrongError as error:
+        if error.code in ("target.drift", "target.foreign", "target.layout", "target.file"):
+            raise  # no damage of a pack: changed by hand
+        return [], True
+    return checks, any(check["verdict"] == "fail" for check in checks)
 
 
 def _unfinished(target: Target) -> bool:
@@ -199,7 +230,7 @@ def _found(place: Path, known: Target | None) -> str:
         raise WrongError(
             f"the link of target {known.target} names {link or 'nothing'}, the record says {known.active or 'nothing'}",
             code="target.drift",
-            hint="find out who changed it; put it back as the record says, or: muniment rollback SLOT",
+            hint="find out who changed it; then put the link back, or give it up: muniment rollback SLOT --target NAME",
             expected=known.active or "no link",
             found=link or "no link",
         )

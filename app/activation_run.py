@@ -101,11 +101,12 @@ class Run:
             "target": self.result.target,
         }
 
-    def plan(self, found: str) -> bool:
+    def plan(self, found: str, *, repair: bool = False) -> bool:
         """Record the plan; False if it was refused.
 
         Args:
             found: the pack the target's link names, "" if none.
+            repair: the pack that is active is damaged there and is installed again.
         """
         outcome = self.decide(
             activations.Plan(
@@ -116,6 +117,7 @@ class Run:
                 driver=DRIVER,
                 found=found,
                 waive_rollback=self.waive,
+                repair=repair,
             )
         )
         planned = outcome.event("activation.planned/1")
@@ -203,6 +205,10 @@ class Run:
         except (NotFoundError, WrongError) as error:
             # a kill while a spare copy was removed leaves half of it: of another run that is no damage
             half = self.result.resumed and error.code == "target.fetched_damaged"
+            if self.result.pack == self.result.replaced and error.code == "target.installed_damaged":
+                folder.set_aside(self.place, self.result.activation, self.result.pack)
+                folder.stage(self.place, self.result.activation, self.result.pack)
+                return
             if not half and not isinstance(error, NotFoundError):
                 raise
             self._put()

@@ -13,7 +13,7 @@
 3. `active` changes by one `rename(2)` over it; before it the old pack runs, after it the new one, never a
    mixture.
 4. `active` is read from the link and the manifest behind it, never from the store (settled.md, 16).
-5. Nothing is removed but the attempt's own folder under `staging/`.
+5. Nothing is removed but the attempt's own folder under `staging/`; a damaged pack that is installed again is kept there.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from muniment.app.folder_place import (
     locked,
     read_target,
     real,
+    set_aside,
     target_file,
     write_target_file,
 )
@@ -55,7 +56,7 @@ from muniment.store.files import faults, fsync_folder, shown
 
 __all__ = [
     "Adopted", "Switched", "abandon", "adopt", "fetch", "installed", "locked", "read_active", "read_target",
-    "stage", "switch", "verify", "verify_active",
+    "set_aside", "stage", "switch", "verify", "verify_active",
 ]  # fmt: skip
 
 _NEXT = ".active.next"  # one name, used under the lock: a killed switch leaves at most one

@@ -14,7 +14,7 @@ from typing import Any
 
 from muniment.domain import canonical
 from muniment.domain.errors import NotFoundError, UnavailableError, UsageError, WrongError
-from muniment.store.files import FOLDER, NEW, faults, regular, shown, write_all
+from muniment.store.files import FOLDER, NEW, faults, fsync_folder, regular, shown, write_all
 
 ACTIVE, PACKS, STAGING, JOURNAL, TARGET, LOCK = "active", "packs", "staging", "journal", "target.json", "lock"
 
@@ -159,3 +159,20 @@ def write_target_file(folder: Path, fact: dict[str, Any]) -> None:
         finally:
             os.close(fd)
         work.rename(folder / TARGET)
+
+
+def set_aside(folder: Path, attempt: str, pack: str) -> Path:
+    """Move a damaged installed pack to `staging/damaged-…`, where it is kept for the investigation; return its new place.
+
+    Raises:
+        UnavailableError: not writable.
+    """
+    with locked(folder):
+        place = folder / PACKS / pack.removeprefix("sha256:")
+        real(folder, STAGING)
+        kept = folder / STAGING / f"damaged-{place.name[:12]}-{attempt}"
+        with faults("rename", place, "target"):
+            place.rename(kept)
+            fsync_folder(folder / PACKS)
+            fsync_folder(folder / STAGING)
+        return kept

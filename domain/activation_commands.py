@@ -37,6 +37,7 @@ class Plan(msgspec.Struct, frozen=True, tag="activation.plan"):
     driver: str
     found: str
     waive_rollback: bool
+    repair: bool = False  # the pack is active already, and the service found it damaged on the target
 
 
 class Step(msgspec.Struct, frozen=True, tag="activation.step"):

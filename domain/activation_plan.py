@@ -47,7 +47,7 @@ def plan(world: World, slot: Slot, command: Plan, context: Context) -> Decision:
             f"no pack is promoted to {slot.slot}",
             next="muniment release promote RELEASE",
         )
-    if pack == target.active and not back:
+    if pack == target.active and not back and not command.repair:
         return Refusal(
             "activation.active",
             pack,
@@ -120,8 +120,8 @@ def may_move(
         world, slot.slot, target, pack, context, need_verified=verified
     ):
         return refusal
-    if not target.active:
-        return None  # on an EMPTY slot the dry run is vacuous (settled.md, 14)
+    if target.active in ("", pack):
+        return None  # on an EMPTY slot the dry run is vacuous (settled.md, 14), and a repair changes no pack
     if rollbacks.select(world, slot.slot, _as_if_active(target, pack), pack, context).pack:
         return None
     if waive:

@@ -220,7 +220,7 @@ def test_a_link_that_points_nowhere_is_wrong(ready):
     go(s, here)
     shutil.rmtree(here.target() / "packs" / pack[7:])
     with pytest.raises(WrongError) as caught:
-        go(s, here)
+        activating.active(str(here.target()))
     assert caught.value.code == "target.not_installed"
 
 
@@ -507,11 +507,42 @@ def test_a_dry_run_records_and_makes_nothing(ready):
     assert before == s.log.head().size
 
 
-def test_active_already_is_refused(ready):
-    here, s, _ = ready
+def test_active_already_is_looked_at_again_and_nothing_is_recorded(ready):
+    here, s, pack = ready
     go(s, here)
-    again = go(s, here)
-    assert (6, "activation.active") == (again.exit_code, again.refused.refusal.rule)
+    before = s.log.head().size
+    for options in (Options(), Options(dry_run=True), shop.key("k")):
+        again = go(s, here, options=options)
+        assert (0, "CONFIRMED", pack) == (again.exit_code, again.state, again.pack)
+        assert all(check["verdict"] == "pass" for check in again.checks if check["id"].startswith("file"))
+        assert again.checks
+    assert before == s.log.head().size
+
+
+@pytest.mark.parametrize("how", ["byte", "file", "manifest", "folder", "target.json"])
+def test_a_damaged_target_is_repaired_and_the_damage_kept(ready, how):
+    here, s, pack = ready
+    go(s, here)
+    installed = here.target() / "packs" / pack[7:]
+    if how == "byte":
+        shop.damage(installed / "a.csv")
+    elif how == "folder":
+        shutil.rmtree(installed)
+    elif how == "target.json":
+        (here.target() / "target.json").unlink()
+    else:
+        (installed / ("a.csv" if how == "file" else MANIFEST)).unlink()
+    dry = go(s, here, options=Options(dry_run=True))
+    assert (0, "") == (dry.exit_code, dry.state)
+    done = go(s, here)
+    assert ("CONFIRMED", 0, pack, pack) == (done.state, done.exit_code, done.pack, done.replaced)
+    assert pack == activating.active(str(here.target()))["pack"]
+    kept = list((here.target() / "staging").glob("damaged-*"))
+    assert (1 if how in ("byte", "file", "manifest") else 0) == len(kept)
+    assert "slot.quarantined" not in shop.types(s)
+    before = s.log.head().size
+    assert 0 == go(s, here).exit_code
+    assert before == s.log.head().size
 
 
 def test_a_repeated_key_gives_the_recorded_activation(ready):
