@@ -40,6 +40,7 @@ class Outcome(msgspec.Struct):
     Attributes:
         events: decided events, in order, with their positions in `positions` (empty in a dry run).
         refusal: the no, if it was one; `positions` then holds the position of its record.
+        expect: in a dry run, the position that a request made on its strength expects.
         repeated: the outcome stands in the log already (idempotency key, or an identical refusal within a minute).
     """
 
@@ -48,6 +49,7 @@ class Outcome(msgspec.Struct):
     positions: list[int] = []
     recorded_at: str = ""
     head: int = 0
+    expect: int | None = None
     dry_run: bool = False
     repeated: bool = False
     world: World | None = None
@@ -202,6 +204,8 @@ class Handler:
         answer = admin.key_refusal(policy, world, request.actor, commands.name_of(command))
         decided = answer or commands.DECIDERS[type(command)].decide(world, command, context)
         outcome = Outcome(head=n, dry_run=request.dry_run, world=world)
+        if request.dry_run:
+            outcome.expect = self.log.last_match(without_telemetry(query), until=n)
         if isinstance(decided, Refusal):
             if decided.exit_code == NOT_FOUND:
                 raise NotFoundError(decided.message, code=decided.rule, hint=decided.next)

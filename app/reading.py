@@ -269,8 +269,10 @@ class Reader:
 
     def _position(self, text: str) -> Ref:
         digits = text[1:]
-        if not (digits.isascii() and digits.isdigit()) or len(digits) > 16:
+        if not (digits.isascii() and digits.isdigit()):
             raise UsageError(f"not a position: {text[:40]!r}", code="reading.position", expected="#1, #2 …")
+        if len(digits) > 16:  # more than a log can hold, and than the databases can count
+            raise NotFoundError(f"no record {text[:40]}", code="reading.position", expected=f"1..{self.size}")
         position = int(digits)
         fact = read_fact(self.body(position), position)
         return Ref("record", fact.id, position)

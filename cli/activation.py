@@ -8,7 +8,7 @@ import click
 from muniment.cli.framework import verb
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
-from muniment.cli.writes import Answer, outcome_data, refused
+from muniment.cli.writes import Answer, expected, outcome_data, refused
 
 if TYPE_CHECKING:
     from muniment.app.activating import Result as Activated
@@ -61,7 +61,8 @@ def activated(schema: str, done: Activated, head: int, *, dry_run: bool) -> Answ
     where = f"{done.slot} on target {done.target}"
     if dry_run:
         act = f"would resume ({done.resumed})" if done.resumed else "would activate"
-        lines = [f"{act} pack {done.pack} in {where}", "nothing was written"]
+        said = [line for outcome in done.outcomes[:1] for line in expected(outcome)]
+        lines = [f"{act} pack {done.pack} in {where}", *said, "nothing was written"]
     else:
         lines = [f"{done.state} pack {done.pack} in {where}", *_state_lines(done)]
         lines += [

@@ -6,7 +6,7 @@ import click
 from muniment.cli.framework import Noun, verb
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
-from muniment.cli.writes import Answer, answer, outcome_data, refused
+from muniment.cli.writes import Answer, answer, expected, outcome_data, refused
 
 
 @verb("init", examples=["muniment init", "muniment init --policy team --store ./records"])
@@ -246,5 +246,5 @@ def clock_accept(settings: Settings) -> Answer:
     data = {"seconds": event.get("seconds", 0), **outcome_data(outcome)}
     act = "would accept" if outcome.dry_run else "accepted"
     lines = [f"{act} the clock, {data['seconds']} s ahead of what is accounted for"]
-    lines += ["nothing was written"] if outcome.dry_run else []
+    lines += [*expected(outcome), "nothing was written"] if outcome.dry_run else []
     return Result("clock.accept/1", data, outcome.head, lines)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
-from muniment.cli.options import shared, write_options
+from muniment.cli.options import check_filled, shared, write_options
 from muniment.cli.settings import Settings
 
 WIDTH = 100  # help has one width everywhere, so its snapshot has too
@@ -25,6 +25,12 @@ def examples_first(examples: Sequence[str], formatter: click.HelpFormatter) -> N
     for line in examples:
         formatter.write(f"  $ {line}\n")
     formatter.write("\n")
+
+
+def given(context: click.Context, parameter: click.Parameter) -> bool:
+    """True if the command line says it, and not a default or the environment."""
+    source = context.get_parameter_source(str(parameter.name))
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 class Verb(click.Command):
@@ -56,6 +62,9 @@ class Verb(click.Command):
         settings = ctx.ensure_object(Settings)
         settings.verb = ctx.command_path.split(" ", 1)[-1]
         settings.uses(*self.uses, write=self.write)
+        for parameter in self.params:
+            if given(ctx, parameter):
+                check_filled(parameter, ctx.params.get(str(parameter.name)))
         with ctx:
             return self._body(settings, **ctx.params)
 

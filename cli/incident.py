@@ -6,6 +6,7 @@ import click
 from muniment.cli.framework import Noun
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
+from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer
 
 incident = Noun(
@@ -212,7 +213,7 @@ def show(settings: Settings, name: str) -> Result:
         f"  scope   {found['scope']}: {', '.join(found['slots'])}",
         f"  summary {found['summary']}",
         f"  leads   {found['commander']}",
-        f"  class   {found['class'] or '-'}, {found['notes']} notes",
+        f"  class   {found['class'] or '-'}, {counted(found['notes'], 'note')}",
     ]
     lines += [f"  pack    {found['cause_pack']}"] if found["cause_pack"] else []
     lines += [f"  paused  {', '.join(found['releases'])}"] if found["releases"] else []

@@ -7,6 +7,7 @@ from muniment.cli.framework import Noun
 from muniment.cli.progress import size
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
+from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer
 
 intake = Noun(
@@ -21,7 +22,7 @@ intake = Noun(
     write=True,
     examples=[
         "muniment intake add ./sources --exclude .git --origin https://example.org/repo@4f1c09a",
-        "tar c sources | muniment intake add - --id in-nightly --reason 'nightly input'",
+        "curl -s https://example.org/towns.csv | muniment intake add - --id in-towns",
     ],
 )
 @click.argument("source", metavar="FILE|DIR|ARCHIVE|-")
@@ -39,7 +40,10 @@ def add(
     exclude: tuple[str, ...],
     tool: str | None,
 ) -> Answer:
-    """Take in a file, a folder, an archive or standard input: every byte is kept and digested."""
+    """Take in a file, a folder, an archive or standard input: every byte is kept and digested.
+
+    What - reads is one file named stdin, and is not unpacked: an archive is given by its path.
+    """
     from muniment.app import intaking
 
     with settings.open(write=True, progress="taken in") as session:
@@ -59,7 +63,7 @@ def add(
         "intake.add/1",
         outcome,
         ("record", "recorded"),
-        f"intake {name}: {taken.files} files, {size(taken.bytes)}{more}",
+        f"intake {name}: {counted(taken.files, 'file')}, {size(taken.bytes)}{more}",
         id_=name,
         data={"digest": taken.digest, "files": taken.files, "bytes": taken.bytes, "excluded": left_out},
         lines=[f"  digest {taken.digest}"],
@@ -105,7 +109,7 @@ def show(settings: Settings, name: str) -> Result:
         manifest = building.intake_manifest(session, name)
     data = {**found, "manifest": manifest}
     lines = [
-        f"intake {name}: {found['files']} files, {size(found['bytes'])}",
+        f"intake {name}: {counted(found['files'], 'file')}, {size(found['bytes'])}",
         f"  digest  {found['digest']}",
         f"  origin  {found['origin']}",
         mark_line(settings, found["recorded"]),

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 from muniment.cli.settings import Settings
+from muniment.domain.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 OUTPUTS = ("table", "json", "jsonl", "csv")
@@ -15,9 +16,26 @@ OUTPUTS = ("table", "json", "jsonl", "csv")
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     name = str(parameter.name)
     if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        check_filled(parameter, value)
         settings = context.ensure_object(Settings)
         settings.give(name, list(value) if isinstance(value, tuple) else value)
     return value
+
+
+def check_filled(parameter: click.Parameter, value: Any) -> None:
+    """Refuse a value that is given and blank: a variable that is not set in a script is no way to say "as if absent".
+
+    Words of a command to be run may be blank, for they are not ours to judge.
+
+    Raises:
+        UsageError: it is.
+    """
+    if isinstance(parameter.type, click.types.UnprocessedParamType):
+        return
+    given = value if isinstance(value, list | tuple) else (value,)
+    if any(isinstance(item, str) and not item.strip() for item in given):
+        name = parameter.opts[-1] if isinstance(parameter, click.Option) else parameter.human_readable_name
+        raise UsageError(f"{name} is given and empty", code="cli.empty", hint="leave it out, or say it")
 
 
 def _split(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -70,7 +88,10 @@ def write_options(*, hidden: bool = False) -> list[click.Parameter]:
             "--idempotency-key", metavar="KEY", help="Asked again under this key, the first answer is given."
         ),
         _option(
-            "--expect", metavar="POSITION", type=click.IntRange(min=0), help="Only if nothing moved since."
+            "--expect",
+            metavar="POSITION",
+            type=click.IntRange(min=0),
+            help="Only if nothing moved since; --dry-run prints it.",
         ),
         _option("--sign", metavar="KEY", help="Sign as the identity of this key (MUNIMENT_SIGN)."),
     ]

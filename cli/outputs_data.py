@@ -24,6 +24,7 @@ MARK = either_null(obj(position=COUNT, at=INSTANT, actor=TEXT, reason=TEXT))
 EVENTS = rows(obj(type=TEXT, position=either_null(COUNT), data=ANY_OBJECT))
 OUTCOME = {
     "dry_run": BOOL,
+    "expect": either_null(COUNT),
     "repeated": BOOL,
     "positions": rows(COUNT),
     "recorded_at": INSTANT,

@@ -9,6 +9,7 @@ from muniment.cli.framework import Noun
 from muniment.cli.progress import size
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
+from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer
 
 pack = Noun(
@@ -85,7 +86,7 @@ def create(
         "pack.create/1",
         outcome,
         ("create", "created"),
-        f"pack {made}: {len(manifest['files'])} files, {size(total)}, build {target}",
+        f"pack {made}: {counted(len(manifest['files']), 'file')}, {size(total)}, build {target}",
         id_=made,
         data={"build": target, "files": len(manifest["files"]), "bytes": total},
         next_=f"muniment build finish --build {target}",
@@ -153,7 +154,7 @@ def verify(settings: Settings, pack_ref: str) -> Answer:
         "pack.verify/1",
         outcome,
         (f"record {'FAIL' if failed else 'PASS'} for", "FAIL" if failed else "PASS"),
-        f"pack {target}: {len(checks) - len(bad)} of {len(checks)} checks passed",
+        f"pack {target}: {len(checks) - len(bad)} of {counted(len(checks), 'check')} passed",
         id_=target,
         data={"verdict": "FAIL" if failed else "PASS", "checks": [dict(item._asdict()) for item in checks]},
         lines=lines,

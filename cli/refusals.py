@@ -10,6 +10,7 @@ from muniment.cli.results import Refused
 from muniment.cli.settings import Settings
 from muniment.cli.text import instant, short, short_command, visible
 
+UNAPPROVED = ("R10.approvals",)
 _numbered = re.compile(r"([RI]\d+)\.(.+)")
 
 
@@ -62,6 +63,8 @@ def lines(settings: Settings, result: Refused) -> Iterator[str]:
     for fact in refusal.facts:
         if settings.verbose or fact not in refusal.message:
             yield plain(f"  fact   {fact}")
+    if refusal.rule in UNAPPROVED:
+        yield "  note   approvals are no part of this version: policy solo lets one person act (README, limits)"
     if refusal.next:
         text = visible(refusal.next)
         yield "  next   " + (short_command(text) if settings.terminal else text)

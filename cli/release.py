@@ -9,6 +9,7 @@ import click
 from muniment.cli.framework import Noun
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
+from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer
 
 release = Noun(
@@ -40,35 +41,37 @@ NAME = click.argument("name", metavar="RELEASE")
 def create(settings: Settings, pack_ref: str, stages: tuple[str, ...], name: str | None) -> Answer:
     """Draft a release of a pack over stages; the plan is frozen here and its digest is what gets approved."""
     from muniment.app.ids import short_id
-    from muniment.cli.refs import pack_id
+    from muniment.cli.refs import pack_id, slot_id
     from muniment.domain.reference import check_name
     from muniment.domain.release import Create
 
     made = check_name(name, "a release") if name else short_id("r-")
-    plan = [stage_of(text) for text in stages]
     with settings.open(write=True) as session:
+        plan = [stage_of(text, lambda name: slot_id(session, name)) for text in stages]
         target = pack_id(session, pack_ref)
         outcome = session.run(Create(made, target, plan), settings.options())
     return answer(
         "release.create/1",
         outcome,
         ("draft", "drafted"),
-        f"release {made} of pack {target}, {len(plan)} stages",
+        f"release {made} of pack {target}, {counted(len(plan), 'stage')}",
         id_=made,
         data={"pack": target},
         next_=f"muniment release start {made}",
     )
 
 
-def stage_of(text: str) -> Any:
+def stage_of(text: str, slot: Callable[[str], str]) -> Any:
     """`SLOT[+SLOT…][,soak=AGE][,percent=P]` as a stage; the whole of its slots and no soak by default.
+
+    Args:
+        slot: the full name of a slot; a channel with one cohort names it too.
 
     Raises:
         UsageError: another shape.
     """
     from muniment.cli.when import duration
     from muniment.domain.errors import UsageError
-    from muniment.domain.reference import check_slot
     from muniment.domain.states import Stage
 
     slots, *more = text.split(",")
@@ -92,7 +95,7 @@ def stage_of(text: str) -> Any:
                 code="cli.stage",
                 expected="SLOT[+SLOT…][,soak=AGE][,percent=P]",
             )
-    return Stage([check_slot(slot) for slot in slots.split("+")], milli, soak)
+    return Stage([slot(name) for name in slots.split("+")], milli, soak)
 
 
 def _simple(name: str, act: tuple[str, str], doc: str, example: str, next_: str = "") -> None:

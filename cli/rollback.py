@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from muniment.cli.activation import activation_data, exit_of
 from muniment.cli.framework import verb
+from muniment.cli.refusals import lines as refusal_lines
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
-from muniment.cli.writes import Answer, as_of, outcome_data, records, refused
+from muniment.cli.writes import Answer, as_of, expected, outcome_data, records, refused
 
 if TYPE_CHECKING:
     from muniment.app.activating import Result as Activated
@@ -113,7 +114,7 @@ def _data(outcome: Outcome, done: Activated | None) -> dict[str, Any]:
 
 def _lines(settings: Settings, outcome: Outcome, done: Activated | None) -> list[str]:
     if outcome.refusal is not None:
-        return [f"refused  {outcome.refusal.rule}: {outcome.refusal.message}"]
+        return [line for line in refusal_lines(settings, refused(outcome)) if line != "nothing was written"]
     asked = outcome.event("rollback.requested/1") or {}
     picked = outcome.event("rollback.pack_selected/1")
     none = outcome.event("rollback.no_candidate/1") or {}
@@ -125,7 +126,7 @@ def _lines(settings: Settings, outcome: Outcome, done: Activated | None) -> list
         act = "would be STUCK" if settings.dry_run else "STUCK"
         first = f"{act}: {where} keeps pack {asked['failing']}, no candidate ({none.get('reason', '')})"
     first += "" if settings.dry_run else f"  ({records(outcome)})"
-    lines = [first, *trace_lines((picked or none).get("trace", []))]
+    lines = [first, *trace_lines((picked or none).get("trace", [])), *expected(outcome)]
     incident = outcome.event("incident.declared/1")
     lines += [f"  incident {incident['incident']} declared"] if incident is not None else []
     if done is not None and not _confirmed(done):

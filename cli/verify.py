@@ -9,6 +9,7 @@ import click
 from muniment.cli.framework import Noun
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
+from muniment.cli.text import counted
 
 verify = Noun("verify", "Check the store: chain, digests, signatures.", ["muniment verify store"])
 
@@ -111,11 +112,15 @@ def lines(data: dict[str, Any], code: int, *, verbose: bool) -> list[str]:
     counts = {
         verdict: sum(row["verdict"] == verdict for row in checks) for verdict in ("pass", "fail", "skipped")
     }
-    made = f"{counts['pass']} checks passed, {counts['fail']} failed, {counts['skipped']} could not be made"
-    out = [f"{word}  store {head['store_id']}, {head['size']} records: {made}"]
-    for row in checks:
+    made = f"{counted(counts['pass'], 'check')} passed, {counts['fail']} failed, {counts['skipped']} could not be made"
+    out = [f"{word}  store {head['store_id'] or '(unknown)'}, {counted(head['size'], 'record')}: {made}"]
+    unlooked = counts["skipped"] and not counts["pass"] and not counts["fail"]
+    if unlooked:
+        why = dict.fromkeys(row["detail"] for row in checks if row["detail"])
+        out.append(f"  skipped  all of them: {'; '.join(why) or 'nothing could be read'}")
+    for row in checks if not unlooked or verbose else ():
         if row["verdict"] == "fail":
-            out.append(f"  fail     {row['id']}: {row['claim']}  ({row['count']} findings)")
+            out.append(f"  fail     {row['id']}: {row['claim']}  ({counted(row['count'], 'finding')})")
             out += [_finding(item) for item in row["findings"]]
         elif row["verdict"] == "skipped":
             out.append(f"  skipped  {row['id']}: {row['detail'] or row['claim']}")
@@ -125,10 +130,14 @@ def lines(data: dict[str, Any], code: int, *, verbose: bool) -> list[str]:
     out += [
         f"  touches  {name}: {', '.join(str(item) for item in items[:10])}" for name, items in touched.items()
     ]
-    out.append(f"  root     {head['root']}")
-    if code:
-        out.append(f"  sound    the first {data['provable_prefix']} records")
+    out += [f"  root     {head['root']}"] if head["root"] else []
+    if code == 7:
+        out.append(f"  sound    the first {counted(data['provable_prefix'], 'record')}")
         out.append("  next     keep a copy of the store as it is, then restore it from a copy that verifies")
+    elif code:  # nothing is known to be wrong, so nothing is to be restored
+        out.append(
+            "  next     let this user read what could not be read (permission, mount, lock), then verify again"
+        )
     return out
 
 

@@ -26,6 +26,7 @@ def outcome_data(outcome: Outcome) -> dict[str, Any]:
     positions: list[int | None] = list(outcome.positions) or [None] * len(outcome.events)
     return {
         "dry_run": outcome.dry_run,
+        "expect": outcome.expect,
         "repeated": outcome.repeated,
         "positions": list(outcome.positions),
         "recorded_at": outcome.recorded_at,
@@ -34,6 +35,11 @@ def outcome_data(outcome: Outcome) -> dict[str, Any]:
             for event, at in zip(outcome.events, positions, strict=False)
         ],
     }
+
+
+def expected(outcome: Outcome) -> list[str]:
+    """In a dry run, the option that ties the real run to what was seen here."""
+    return [f"  expect  --expect {outcome.expect}"] if outcome.expect is not None else []
 
 
 def refused(outcome: Outcome, *, lines: Sequence[str] = ()) -> Refused:
@@ -74,7 +80,7 @@ def answer(
     if outcome.refusal is not None:
         return refused(outcome)
     if outcome.dry_run:
-        said = [f"would {act[0]} {what}", *lines, "nothing was written"]
+        said = [f"would {act[0]} {what}", *lines, *expected(outcome), "nothing was written"]
     else:
         again = "known already, " if outcome.repeated else ""
         said = [f"{act[1]} {what}  ({again}{records(outcome)})", *lines]

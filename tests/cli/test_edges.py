@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from muniment.cli.tee import Escaped
+from muniment.cli.verify import lines
 
 SLOT = "prod/stable/all"
 Cli = Callable[..., Any]
@@ -136,3 +138,138 @@ def test_notes_and_errors_for_a_full_disk_do_not_change_the_exit_code(told: Path
     assert full("build", "show", "b-9", errors=True).returncode == 3
     done = full("history", "list", "--limit", "1", errors=True)
     assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+
+
+# -- given and empty ------------------------------------------------------------------------------------------------
+
+EMPTY = [
+    ["history", "list", "--store", ""],
+    ["--store", "", "history", "list"],
+    ["history", "list", "--as-of", ""],
+    ["history", "list", "--cursor", " "],
+    ["history", "list", "--where", ""],
+    ["build", "start", "--product", "", "--intake", "in-1"],
+    ["build", "start", "--product", "atlas", "--intake", "in-1", "--id", ""],
+    ["build", "finish", "--build", ""],
+    ["build", "gate", "validate", "--build", "b-1", "--from", ""],
+    ["intake", "add", "one", "--id", ""],
+    ["intake", "add", "one", "--origin", ""],
+    ["intake", "add", ""],
+    ["release", "create", "--pack", "build:b-1", "--to", SLOT, "--id", ""],
+    ["release", "promote", "r-2", "--to", ""],
+    ["channel", "freeze", "prod", "--id", ""],
+    ["channel", "freeze", "prod", "--expires", ""],
+    ["channel", "unpin", SLOT, "--reason", ""],
+    ["channel", "unpin", SLOT, "--idempotency-key", ""],
+    ["channel", "unpin", SLOT, "--sign", ""],
+    ["rollback", SLOT, "--to", ""],
+    ["rollback", SLOT, "--target", ""],
+    ["activate", SLOT, "--target", ""],
+    ["incident", "declare", "--scope", "prod", "--severity", "SEV2", "--summary", ""],
+    ["incident", "note", "i-1", "--text", " \t"],
+    ["incident", "resolve", "i-1", "--resolution", ""],
+    ["incident", "close", "i-1", "--cause", "", "--action", "write,a,2026-12-01,t"],
+    ["key", "create", ""],
+    ["build", "show", ""],
+]
+
+
+@pytest.mark.parametrize("words", EMPTY, ids=" ".join)
+def test_what_is_given_and_empty_is_not_taken_as_absent(released: Path, cli: Cli, words: list[str]) -> None:
+    ran = cli(*words, "-o", "json")
+    assert (ran.code, ran.json["code"]) == (2, "cli.empty")
+
+
+def test_a_word_of_a_command_may_be_empty(working: Path, cli: Cli) -> None:
+    assert cli("build", "stage", "validate", "-q", "--", "sh", "-c", 'test -z "$0"', "").code == 0
+
+
+# -- what to expect -------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_says_what_to_expect_and_the_real_run_may_hold_it_to_that(built: Path, cli: Cli) -> None:
+    words = ["channel", "freeze", "prod", "--id", "fz-1", "--expires", "2h"]
+    said = cli(*words, "--dry-run").out.splitlines()
+    number = cli(*words, "--dry-run", "-o", "json").json["data"]["expect"]
+    assert said[-2:] == [f"  expect  --expect {number}", "nothing was written"]
+    late = cli("channel", "freeze", "prod", "--id", "fz-2", "--expires", "2h")
+    assert late.code == 0
+    assert cli(*words, "--expect", str(number)).code == 5
+    again = cli(*words, "--dry-run", "-o", "json").json["data"]["expect"]
+    assert again > number
+    real = cli(*words, "--expect", str(again), "-o", "json").json
+    assert real["data"]["expect"] is None
+
+
+def test_every_kind_of_dry_run_has_the_number(released: Path, cli: Cli) -> None:
+    switch = ["activate", SLOT, "--target", "edge"]
+    for before, words in (
+        ([], ["clock", "accept"]),
+        (["channel", "unpin", SLOT], ["release", "promote", "r-2"]),
+        (["release", "promote", "r-2"], switch),
+        (switch, ["rollback", SLOT]),
+    ):
+        assert not before or cli(*before).code == 0
+        out = cli(*words, "--dry-run").out
+        assert re.search(r"^  expect  --expect \d+$", out, re.MULTILINE), (words, out)
+
+
+# -- smaller things -------------------------------------------------------------------------------------------------
+
+
+def test_a_channel_with_one_cohort_is_a_stage_of_a_release(built: Path, cli: Cli) -> None:
+    words = ["release", "create", "--pack", "build:b-1", "--id", "r-7", "--to"]
+    assert cli(*words, "prod/stable,soak=1h").code == 0
+    assert cli("release", "show", "r-7", "-o", "json").json["data"]["stages"][0]["slots"] == [SLOT]
+    made = cli("channel", "declare", "prod/canary", "--cohort", "eu", "--cohort", "us")
+    assert made.code == 0, made
+    ran = cli("release", "create", "--pack", "build:b-1", "--to", "prod/canary", "-o", "json")
+    assert (ran.code, ran.json["code"]) == (2, "reading.ambiguous")
+
+
+def test_a_refused_rollback_of_several_targets_has_the_whole_layout(told: Path, cli: Cli) -> None:
+    assert cli("activate", SLOT, "--target", "edge2", "--name", "edge2").code == 0
+    assert cli("channel", "freeze", SLOT, "--kind", "ALL", "--expires", "1h", "--reason", "look").code == 0
+    ran = cli("rollback", SLOT)
+    assert ran.code == 6
+    assert ran.out.count("refused  ") == 2
+    assert ran.out.count("  look   muniment ") == 2
+
+
+@pytest.mark.parametrize("ref", ["#999999", "#999999999999999999", "#" + "9" * 40])
+def test_a_position_that_is_not_there_is_not_found(built: Path, cli: Cli, ref: str) -> None:
+    assert cli("history", "show", ref).code == 3
+    assert cli("explain", ref).code == 3
+
+
+def test_a_store_that_cannot_be_read_is_not_to_be_restored() -> None:
+    def report(*verdicts: str) -> dict[str, Any]:
+        row = {"claim": "it holds", "detail": "no permission", "count": 1, "findings": []}
+        checks = [{"id": f"c{at}", "verdict": verdict, **row} for at, verdict in enumerate(verdicts)]
+        head = {"store_id": "", "size": 0, "root": ""}
+        return {"head": head, "checks": checks, "touched": {}, "provable_prefix": 0}
+
+    said = lines(report("skipped", "skipped", "skipped"), 8, verbose=False)
+    assert said[1:] == [
+        "  skipped  all of them: no permission",
+        "  next     let this user read what could not be read (permission, mount, lock), then verify again",
+    ]
+    some = lines(report("pass", "skipped", "skipped"), 8, verbose=False)
+    assert sum(line.startswith("  skipped  c") for line in some) == 2
+    wrong = lines(report("fail", "skipped"), 7, verbose=False)
+    assert "(1 finding)" in wrong[1]
+    assert wrong[-1].startswith("  next     keep a copy of the store")
+
+
+def test_a_lack_of_approvals_says_that_this_version_has_none(built: Path, cli: Cli) -> None:
+    assert cli("policy", "publish", "team").code == 0
+    cli("release", "create", "--pack", "build:b-1", "--id", "r-7", "--to", SLOT)
+    ran = cli("release", "start", "r-7")
+    assert (ran.code, ran.out.startswith("refused  R10 approvals: ")) == (4, True)
+    assert "  note   approvals are no part of this version" in ran.out
+
+
+def test_standard_input_is_one_file(built: Path, cli: Cli) -> None:
+    ran = cli("intake", "add", "-", "--id", "in-9", stdin=b"towns\n")
+    assert (ran.code, "1 file, " in ran.out) == (0, True)
+    assert "one file named stdin" in cli("intake", "add", "--help").out
