@@ -378,7 +378,7 @@ def active(directory: str) -> dict[str, Any]:
         raise WrongError(
             f"the active pack on {place} is not whole: {failed[0].id} {failed[0].path}",
             code="target.active_damaged",
-            hint=f"muniment rollback {slot}",
+            hint=f"muniment activate {slot} --target {place}",
             expected=failed[0].expected,
             found=failed[0].observed,
         )
