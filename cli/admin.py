@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from muniment.cli.framework import Noun, verb
 from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
 from muniment.cli.writes import Answer, answer, expected, outcome_data, refused
+
+if TYPE_CHECKING:
+    from muniment.app.session import Session
 
 
 @verb("init", examples=["muniment init", "muniment init --policy team --store ./records"])
@@ -154,17 +159,34 @@ def key_list(settings: Settings) -> Rows:
 
 
 @key.verb("revoke", write=True, examples=["muniment key revoke 4f1c09aa3be27d10 --reason 'laptop lost'"])
-@click.argument("key_id")
-def key_revoke(settings: Settings, key_id: str) -> Answer:
-    """End a bound key for good; what it signed before stays valid."""
+@click.argument("key_ref", metavar="KEY_ID|IDENTITY")
+def key_revoke(settings: Settings, key_ref: str) -> Answer:
+    """End a bound key for good, by its id or its identity; what it signed before stays valid."""
     from muniment.domain.admin import RevokeKey
-    from muniment.domain.errors import UsageError
 
-    if len(key_id) != 16 or set(key_id) - set("0123456789abcdef"):
-        raise UsageError(f"not a key id: {key_id[:60]!r}", code="key.id", expected="16 hex digits")
     with settings.open(write=True) as session:
+        key_id = _key_id(session, key_ref)
         outcome = session.run(RevokeKey(key_id), settings.options())
     return answer("key.revoke/1", outcome, ("revoke", "revoked"), f"key {key_id}", id_=key_id)
+
+
+def _key_id(session: Session, text: str) -> str:
+    """A key id as given, or that of the one live key of an identity."""
+    from muniment.app.packing import live_keys
+    from muniment.domain.errors import UsageError
+
+    if len(text) == 16 and not set(text) - set("0123456789abcdef"):
+        return text
+    found = sorted(key_id for key_id, held in live_keys(session).items() if held.identity == text)
+    if len(found) != 1:
+        raise UsageError(
+            f"{text[:60]!r} is no key id, and the name of {len(found)} live keys",
+            code="key.id",
+            expected="16 hex digits, or an identity with one live key",
+            found=", ".join(found),
+            hint="muniment identity list",
+        )
+    return found[0]
 
 
 # -- policy --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from muniment.cli.framework import Noun
@@ -11,6 +11,10 @@ from muniment.cli.settings import Settings
 from muniment.cli.tee import tee
 from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer, refused
+
+if TYPE_CHECKING:
+    from muniment.app.handlers import Outcome
+    from muniment.app.session import Session
 
 build = Noun(
     "build",
@@ -280,6 +284,7 @@ def finish(settings: Settings, build_id: str | None) -> Answer:
     with settings.open(write=True) as session:
         target = build_id or building.only_open(session)
         outcome = session.run(Finish(target), settings.options())
+        notes = _unsigned(session, outcome, target)
     event = outcome.event("build.finished/1") or {}
     found = str(event.get("outcome", ""))
     failed = [str(item) for item in event.get("failed", ())]
@@ -293,7 +298,20 @@ def finish(settings: Settings, build_id: str | None) -> Answer:
         lines=[f"  failed  {item}" for item in failed],
         next_=f"muniment pack register build:{target}" if found == "ELIGIBLE" else "",
         exit_code=OUTCOME_EXIT.get(found, 8),
+        notes=notes,
     )
+
+
+def _unsigned(session: Session, outcome: Outcome, build_id: str) -> list[str]:
+    """A finished build takes no signature any more, so what its pack lacks is said at once."""
+    from muniment.app import packing
+    from muniment.cli.pack import unsigned
+
+    state = outcome.world.builds.get(build_id) if outcome.world is not None else None
+    if state is None or not state.pack or outcome.refusal is not None:
+        return []
+    then = "pack register will refuse it; start a new build, and give pack create --key KEY"
+    return unsigned(outcome, packing.manifest_of(session, state.pack), then)
 
 
 @build.verb("cancel", write=True, examples=["muniment build cancel b-1 --reason 'wrong input'"])

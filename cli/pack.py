@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 from muniment.cli.framework import Noun
@@ -11,6 +12,9 @@ from muniment.cli.results import Result, Rows
 from muniment.cli.settings import Settings
 from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer
+
+if TYPE_CHECKING:
+    from muniment.app.handlers import Outcome
 
 pack = Noun(
     "pack",
@@ -90,7 +94,19 @@ def create(
         id_=made,
         data={"build": target, "files": len(manifest["files"]), "bytes": total},
         next_=f"muniment build finish --build {target}",
+        notes=unsigned(outcome, manifest, "give pack create --key KEY before the build is finished"),
     )
+
+
+def unsigned(outcome: Outcome, manifest: Mapping[str, Any], then: str) -> list[str]:
+    """The note on a pack that registration will refuse for want of signatures, while that can be mended."""
+    from muniment.domain.world import policy_of
+
+    needed = policy_of(outcome.world).verification.pack_signatures if outcome.world is not None else 0
+    found = len({item["key_id"] for item in manifest["signatures"]})
+    if found >= needed or outcome.refusal is not None:
+        return []
+    return [f"the policy asks for {counted(needed, 'signature')} on a pack, this one has {found}: {then}"]
 
 
 def _levels(text: str) -> tuple[int, int]:

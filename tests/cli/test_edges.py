@@ -273,3 +273,33 @@ def test_standard_input_is_one_file(built: Path, cli: Cli) -> None:
     ran = cli("intake", "add", "-", "--id", "in-9", stdin=b"towns\n")
     assert (ran.code, "1 file, " in ran.out) == (0, True)
     assert "one file named stdin" in cli("intake", "add", "--help").out
+
+
+def test_a_pack_that_lacks_signatures_is_said_before_it_is_too_late(working: Path, cli: Cli) -> None:
+    document = cli("policy", "show", "-o", "json").json["data"]["document"]
+    document["verification"]["pack_signatures"] = 1
+    (working / "signed.json").write_text(json.dumps(document))
+    assert cli("policy", "publish", "./signed.json").code == 0
+    assert cli("build", "gate", "validate", "--verdict", "PASS", "--reason", "read").code == 0
+    made = cli("pack", "create", "one", "--build", "b-7")
+    assert (made.code, "1 signature on a pack, this one has 0: give pack create --key" in made.err) == (
+        0,
+        True,
+    )
+    ended = cli("build", "finish", "--build", "b-7")
+    assert "start a new build, and give pack create --key KEY" in ended.err
+    assert cli("build", "finish", "--build", "b-7", "--dry-run", "-q").err == ""
+
+
+def test_a_pack_that_needs_no_signature_has_no_note(working: Path, cli: Cli) -> None:
+    assert cli("build", "gate", "validate", "--verdict", "PASS", "--reason", "read").code == 0
+    made = cli("pack", "create", "one", "--build", "b-7")
+    assert (made.code, made.err) == (0, "")
+
+
+def test_a_key_is_revoked_by_the_name_of_its_identity(built: Path, cli: Cli) -> None:
+    key = cli("key", "create", "alice", "-q").out.strip()
+    assert cli("key", "revoke", "alice").code == 2
+    assert cli("identity", "add", "alice", "--key", "alice").code == 0
+    assert cli("key", "revoke", "alice", "-q").out.strip() == key
+    assert cli("key", "revoke", "alice").code == 2
