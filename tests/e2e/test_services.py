@@ -9,7 +9,7 @@ import pytest
 from muniment.app import activating, building, packing
 from muniment.app.session import Options
 from muniment.domain import build, channel, incident, release, slot
-from muniment.domain.errors import UsageError
+from muniment.domain.errors import NotFoundError, UsageError
 from muniment.domain.states import Stage
 
 _spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
@@ -223,10 +223,13 @@ def test_rolling_back_with_no_good_pack_is_stuck_and_an_incident(here):
 def test_a_slot_nobody_declared_is_refused(here, where):
     with here.open() as s:
         here.good(s)
-        result = activating.activate(s, Options(), where, str(here.target("t")))
-        assert (6, "") == (result.exit_code, result.state)
-        ((outcome, done),) = activating.rollback(s, Options(), where)
-        assert (6, None) == (outcome.exit_code, done)
+        size = s.log.head().size
+        with pytest.raises(NotFoundError):
+            activating.activate(s, Options(), where, str(here.target("t")))
+        with pytest.raises(NotFoundError):
+            activating.rollback(s, Options(), where)
+        assert size == s.log.head().size, "what is not found is not recorded (settled.md, 8)"
+        assert not here.target("t").exists()
         with pytest.raises(UsageError):
             activating.activate(s, Options(), where.replace("/", " "), str(here.target("t")))
 
