@@ -161,14 +161,15 @@ def _register(world: World, command: Register, context: Context) -> Decision:
             "R2.signatures",
             command.pack,
             f"{needed} known keys must have signed the pack, found {len(set(command.signed_by))}",
-            next="muniment pack create DIR --sign KEY",
+            # the build has ended, so its pack cannot be made anew: a signed one comes of another build
+            next="muniment build start --product P --intake IN, then muniment pack create DIR --build B --key KEY",
         )
     if not command.available:
         return Refusal(
             "R2.unavailable",
             command.pack,
             "not all files of the pack are in the store",
-            next="muniment pack create",
+            next="muniment evidence-summary --check",
         )
     product = world.products.get(command.product)
     registered = {
