@@ -172,7 +172,9 @@ def _log_key(folder: Path) -> Any:
     except ConflictError:
         pass
     except UnfitError as error:
-        if isinstance(error.__cause__, OSError):  # a full disk is a matter of space, not of the host
+        if isinstance(
+            error.__cause__, OSError
+        ):  # the file could not be written: a retry may, once there is room or a right to
             raise os_fault(error.__cause__, "write", folder, "store") from error
         raise
     return keys.load_key(LOG_KEY, folder)

@@ -10,13 +10,12 @@ from typing import Any
 
 import msgspec
 from muniment.app.reading import Reader, Ref
+from muniment.app.verify_evidence import MANIFEST_ROLES, MAX_MANIFEST
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import MunimentError
 from muniment.domain.query import Item, Query
 from muniment.store.evidence import EvidenceStore
 
-MANIFEST_ROLES = ("intake-manifest", "outputs-manifest", "pack-manifest")
-MAX_MANIFEST = 64 << 20  # bytes; a manifest is read whole
 Key = tuple[str, str, int]
 State = tuple[str, str]
 Listed = tuple[str, dict[str, Any], State]

@@ -78,9 +78,8 @@ class Request(msgspec.Struct):
     correlation: str = ""
     causation: str = ""
     signer: Signer | None = None
-    user: ActorRef | None = (
-        None  # the operating-system user, who stands for an actor that a key does not prove
-    )
+    # the operating-system user, who stands for an actor that a key does not prove
+    user: ActorRef | None = None
 
 
 class Handler:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from muniment.domain import instant
 from muniment.domain.errors import UnfitError, UsageError
+from muniment.store.files import fsync_folder
 
 _STORE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ROOT = re.compile(r"[0-9a-f]{64}")
@@ -165,7 +166,7 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
                 os.fsync(file.fileno())
         Path(temporary).replace(path)
         if durable:
-            sync_folder(path.parent)
+            fsync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -179,16 +180,7 @@ def make_private(folder: Path) -> None:
         folder = folder.parent
     for item in reversed(missing):
         item.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(item.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync_folder(item.parent)
 
 
 def _safe(store_id: str) -> str:

@@ -105,8 +105,3 @@ def save(store_id: str, base: Path | None, model: ReadModel, frontier: Frontier)
     except OSError as error:
         return f"memo not written: {path}: {error.strerror}"
     return ""
-
-
-def drop(store_id: str, base: Path | None) -> None:
-    """Forget the memo."""
-    path_of(store_id, base).unlink(missing_ok=True)

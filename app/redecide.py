@@ -19,7 +19,6 @@ from muniment.domain.envelope import Envelope, read
 from muniment.domain.errors import MunimentError
 from muniment.domain.instant import to_micros
 from muniment.domain.query import Query
-from muniment.domain.world import World
 from muniment.store.api import Head, Log
 
 # Facts that were observed, not decided: no command stands behind them.
@@ -111,13 +110,6 @@ def handler_at(log: Log, first: Envelope) -> tuple[Handler, Request]:
         signer=signer,
     )
     return Handler(past, now=lambda: at, new_id=lambda: first.id), request
-
-
-def world_at(log: Log, first: Envelope) -> World:
-    """The world the decision saw."""
-    handler, request = handler_at(log, first)
-    assert first.command is not None
-    return handler.select(from_record(first.command["name"], first.command["args"]), request)[0]
 
 
 def redecide(log: Log, position: int) -> Redecided:

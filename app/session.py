@@ -266,10 +266,3 @@ class Session:
         with faults("create", path, "work"):
             make_private(path)
         return path
-
-
-def found_or(value: Any, message: str, *, code: str, hint: str) -> Any:
-    """The value, or NotFoundError."""
-    if value is None:
-        raise NotFoundError(message, code=code, hint=hint)
-    return value

@@ -303,3 +303,21 @@ def test_a_key_is_revoked_by_the_name_of_its_identity(built: Path, cli: Cli) -> 
     assert cli("identity", "add", "alice", "--key", "alice").code == 0
     assert cli("key", "revoke", "alice", "-q").out.strip() == key
     assert cli("key", "revoke", "alice").code == 2
+
+
+# -- a refusal never spoils the proof ------------------------------------------------------------------------------------
+
+
+def test_a_refused_key_leaves_a_store_that_verifies(built: Path, cli: Cli) -> None:
+    """A record signed by a key that is not bound, or is revoked, would fail `verify store` for ever."""
+    assert cli("key", "create", "al").code == 0
+    assert cli("intake", "add", "one", "--id", "in-7", "--sign", "al").code == 4
+    assert cli("verify", "store").code == 0
+    assert cli("identity", "add", "al", "--key", "al").code == 0
+    assert cli("intake", "add", "one", "--id", "in-8", "--sign", "al").code == 0
+    assert cli("key", "revoke", "al").code == 0
+    assert cli("intake", "add", "one", "--id", "in-9", "--sign", "al").code == 4
+    ran = cli("verify", "store", "--decisions", "-o", "json")
+    assert ran.code == 0, ran.out
+    refused = cli("history", "list", "--where", "type=command.refused", "-o", "json").json["data"]
+    assert sum("R10.key" in row["summary"] for row in refused) == 2
