@@ -13,7 +13,7 @@ from muniment.app.verify_tags import Index
 from muniment.domain.errors import WrongError
 from muniment.store.inspect import Inspector, Tables
 from muniment.store.merkle import HASH_SIZE, Frontier
-from muniment.store.sqlite_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
+from muniment.store.index_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
 
 _decode = msgspec.json.Decoder().decode
 

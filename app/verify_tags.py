@@ -11,7 +11,7 @@ from typing import Any
 
 from muniment.domain.records import PREFIXES, TABLE
 from muniment.store.inspect import PostingCells
-from muniment.store.sqlite_tail import TYPE_BITS, pack, unpack
+from muniment.store.index_tail import TYPE_BITS, pack, unpack
 
 MAX_TERMS = 20  # that differ are looked at entry by entry
 ENTRY = 8  # bytes
@@ -50,7 +50,7 @@ class Derived:
 
 
 class Index:
-    """The index as the bodies make it, against the index as stored (`store.sqlite_tail`).
+    """The index as the bodies make it, against the index as stored (`store.index_tail`).
 
     For each term, a tag or the number of a type, both sides keep a digest of its entries in order, chained by blocks of
     positions: 150 bytes a term, whatever its history. Only where they differ are the entries themselves compared.

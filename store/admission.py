@@ -29,6 +29,11 @@ _VOLATILE = ("basis", "occurred_at", "recorded_at", "signature")
 _uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
+def is_record_id(id_: str) -> bool:
+    """Tell whether a text is the one spelling of an id that a record may have."""
+    return _uuid(id_) is not None
+
+
 def check(drafts: Sequence[Draft], kind: str) -> None:
     """Refuse drafts that no state of the log would admit.
 
@@ -49,13 +54,7 @@ def check(drafts: Sequence[Draft], kind: str) -> None:
                 raise _wrong_kind(draft, kind)
             length = len(head) + INSTANT_BYTES + len(tail)
         if length > MAX_RECORD:
-            raise InvalidError(
-                f"record of type {type_} is too large",
-                code="store.record_size",
-                hint="keep the bytes as evidence and name their digest",
-                expected=f"at most {MAX_RECORD} bytes",
-                found=length,
-            )
+            check_length(length, type_)
         if id_ is not None and not _uuid(id_):
             raise InvalidError(
                 f"not a record id: {id_[:60]!r}", code="store.record_id", expected="a lower-case UUID"
@@ -71,6 +70,22 @@ def check(drafts: Sequence[Draft], kind: str) -> None:
         ids = [draft.id for draft in drafts if draft.id is not None]
         if len(set(ids)) != len(ids):
             raise AppendConflict("one record id twice in a batch", code="store.id_reused")
+
+
+def check_length(length: int, type_: str = "unknown") -> None:
+    """Refuse a record that no exported tile could hold (settled.md, 3).
+
+    Raises:
+        InvalidError: over 65 535 bytes.
+    """
+    if length > MAX_RECORD:
+        raise InvalidError(
+            f"record of type {type_} is too large",
+            code="store.record_size",
+            hint="keep the bytes as evidence and name their digest",
+            expected=f"at most {MAX_RECORD} bytes",
+            found=length,
+        )
 
 
 def check_place(drafts: Sequence[Draft], kind: str, size: int) -> None:

@@ -91,7 +91,7 @@ Page = list[tuple[int, bytes]]
 
 
 class Log(Protocol):
-    """One ordered, verifiable log. Implementations: `store.sqlite`, `store.memory`."""
+    """One ordered, verifiable log. Implementations: `store.sqlite`, `store.postgres`, `store.memory`."""
 
     @property
     def kind(self) -> str:
@@ -125,6 +125,21 @@ class Log(Protocol):
         self, drafts: Sequence[Draft], condition: Condition | None = None, *, decided_at: int | None = None
     ) -> Awaitable[Appended]:
         """The same from a task of a running asyncio loop; tasks share commits as threads do."""
+        ...
+
+    def adopt(self, bodies: Sequence[bytes], *, recorded_at: str | None = None) -> int:
+        """Append records byte for byte as another log holds them (copy, restore), all or none; return the size reached.
+
+        Args:
+            recorded_at: of the last one, where the bodies do not say it (an opaque log).
+
+        Raises:
+            InvalidError: over 65 535 bytes. WrongError: no record. UnavailableError: see `append`.
+        """
+        ...
+
+    def now(self) -> int:
+        """The clock that stamps records, microseconds since 1970: the server's, else the host's (settled.md, 1)."""
         ...
 
     def pages(

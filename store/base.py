@@ -44,6 +44,14 @@ class BaseLog(ABC):
         """Commit a group in one transaction (`groupcommit.Commit`)."""
 
     @abstractmethod
+    def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None) -> int:
+        """Append records as they are in one transaction; return the size reached."""
+
+    @abstractmethod
+    def now(self) -> int:
+        """The clock of this log, microseconds since 1970."""
+
+    @abstractmethod
     def _state(self) -> tuple[Frontier, str]:
         """Frontier and last `recorded_at`, of one moment."""
 
@@ -107,6 +115,12 @@ class BaseLog(ABC):
         """The same from a task of a running asyncio loop."""
         admission.check(drafts, self._kind)
         return self._commits.append_async(Work(drafts, condition, decided_at))
+
+    def adopt(self, bodies: Sequence[bytes], *, recorded_at: str | None = None) -> int:
+        """Append records byte for byte as another log holds them, in one transaction (`store.api.Log.adopt`)."""
+        for body in bodies:
+            admission.check_length(len(body))
+        return self._commits.alone(lambda: self._adopt(bodies, recorded_at)) if bodies else self._size()
 
     def pages(
         self, query: Query = (), *, after: int = 0, until: int | None = None, size: int = PAGE

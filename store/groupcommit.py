@@ -6,8 +6,8 @@
    disk; their loop is woken once a transaction.
 3. A conflict is found before anything of its append is written, and is reported to its caller alone.
 4. If the transaction itself fails, each append of the group is tried again in one of its own, so that an
-   error caused by one never fails its neighbours. A lock held elsewhere is the exception: it would be
-   waited for anew each time, so all get the same answer.
+   error caused by one never fails its neighbours. A database that does not answer (a lock held elsewhere, no
+   connection) is the exception: it would be waited for anew each time, so all get the same answer.
 5. At most `max_waiting` appends wait; threads and tasks beyond wait for room.
 6. `close` refuses new appends, commits what was accepted, then returns. An append whose task is cancelled
    while it waits may still be committed; its id tells (settled.md, 9).
@@ -19,7 +19,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from muniment.domain.errors import MunimentError, UnavailableError
 from muniment.store.api import Appended, Condition, Draft
@@ -27,8 +27,11 @@ from muniment.store.api import Appended, Condition, Draft
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
+Result = TypeVar("Result")
+
 MAX_WAITING = 8192
 MAX_GROUP_RECORDS = 4096
+_NOT_OF_ONE = frozenset({"store.locked", "store.unreachable", "store.commit_unknown", "store.not_primary"})
 
 
 class Work:
@@ -118,6 +121,13 @@ class GroupCommit:
                 return future
         return self._append_when_room(work, loop)
 
+    def alone(self, act: Callable[[], Result]) -> Result:
+        """Do something that writes beside no commit; raises `UnavailableError` if closed, else what it raises."""
+        with self._turn:
+            if self._closed:
+                raise _closed_error()
+            return act()
+
     def close(self) -> None:
         """Commit what was accepted and end; later appends raise `UnavailableError`. Idempotent."""
         with self._gate:
@@ -193,7 +203,7 @@ class GroupCommit:
         try:
             self._commit(group)
         except BaseException as error:
-            if len(group) == 1 or (isinstance(error, MunimentError) and error.code == "store.locked"):
+            if len(group) == 1 or (isinstance(error, MunimentError) and error.code in _NOT_OF_ONE):
                 for work in group:
                     work.answer, work.error = None, error
             else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from muniment.domain import instant
 from muniment.domain.errors import MunimentError, UnavailableError
@@ -17,6 +17,7 @@ from muniment.store.api import (
 )
 from muniment.store.base import BaseLog, Clock, Select, real_clock
 from muniment.store.groupcommit import Work
+from muniment.store.index_tail import adopted
 from muniment.store.merkle import Frontier
 
 
@@ -33,6 +34,25 @@ class MemoryLog(BaseLog):
         self._ids: dict[str, int] = {}
         self._edge = Frontier()
         self._recorded_at = ""
+
+    def now(self) -> int:
+        """The host's clock."""
+        return self._clock()
+
+    def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None) -> int:
+        rows, kinds, at = adopted(bodies, len(self._bodies))
+        with self._lock:
+            for (_, id_, body), (type_, tags) in zip(rows, kinds, strict=True):
+                self._store(id_, type_, tags, body)
+            self._recorded_at = max(self._recorded_at, at or recorded_at or "")
+            return len(self._bodies)
+
+    def _store(self, id_: str | None, type_: str, tags: Iterable[str], body: bytes) -> None:
+        self._bodies.append(body)
+        self._leaves.append(self._edge.append(body))
+        self._kinds.append((type_, frozenset(tags)))
+        if id_ is not None:
+            self._ids[id_] = len(self._bodies)
 
     def _commit(self, group: Sequence[Work]) -> None:
         with self._lock:
@@ -58,12 +78,7 @@ class MemoryLog(BaseLog):
             admission.check_ahead(work.condition, size)
             self._check_condition(work.condition)
         for draft in work.drafts:
-            leaf = draft.leaf(stamp)
-            self._bodies.append(leaf)
-            self._leaves.append(self._edge.append(leaf))
-            self._kinds.append((draft.type, frozenset(draft.tags)))
-            if draft.id is not None:
-                self._ids[draft.id] = len(self._bodies)
+            self._store(draft.id, draft.type, draft.tags, draft.leaf(stamp))
         self._recorded_at = stamp
         return Appended(size + 1, len(self._bodies), stamp)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from muniment.store import sqlite_tail, sqlite_write
+from muniment.store import index_tail, writer
 from muniment.store.api import Draft, Log
 from muniment.store.memory import MemoryLog
 from muniment.store.sqlite_log import SqliteLog
@@ -78,8 +78,8 @@ def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     """
     logs: list[Log] = []
     if request.param == "sqlite-seams":
-        monkeypatch.setattr(sqlite_write, "INDEX_EVERY", 3)
-        monkeypatch.setattr(sqlite_tail, "ROW_ENTRIES", 2)
+        monkeypatch.setattr(writer, "INDEX_EVERY", 3)
+        monkeypatch.setattr(index_tail, "ROW_ENTRIES", 2)
 
     def made(kind: str = "records", clock: Callable[[], int] | None = None) -> Log:
         log: Log

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from muniment.domain import instant
 from muniment.domain.errors import InvalidError, UnavailableError
 from muniment.domain.query import Item
-from muniment.store import merkle, sqlite_tail, sqlite_write
+from muniment.store import index_tail, merkle, writer
 from muniment.store.api import MAX_RECORD, AppendConflict, Condition, Draft, StaleDecision
 from muniment.store.memory import MemoryLog
 from muniment.store.sqlite_log import SqliteLog
@@ -135,8 +135,8 @@ def test_conditions_and_reads_agree_with_a_naive_model(tmp_path_factory, draft, 
     sqlite, memory = SqliteLog.create(folder, kind="records"), MemoryLog()
     records: list[tuple[str, list[str]]] = []
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
-    monkeypatch.setattr(sqlite_tail, "ROW_ENTRIES", 2)
+    monkeypatch.setattr(writer, "INDEX_EVERY", every)
+    monkeypatch.setattr(index_tail, "ROW_ENTRIES", 2)
     try:
         for batch, condition, reopen in plan:
             if reopen:

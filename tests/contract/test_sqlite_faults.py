@@ -21,7 +21,7 @@ from muniment.domain.errors import (
     WrongError,
 )
 from muniment.domain.query import Item
-from muniment.store import merkle, sqlite_file, sqlite_write
+from muniment.store import merkle, sqlite_file, writer
 from muniment.store.api import SCHEMA_VERSION, AppendConflict, Condition, Draft
 from muniment.store.open import create_log, folder_of, open_log
 from muniment.store.sqlite_log import SqliteLog
@@ -92,7 +92,7 @@ def test_another_writer_holding_the_lock_is_unavailable_and_bounded(sqlite_folde
 
 @pytest.mark.parametrize("every", [1, 2, 512])
 def test_a_full_disk_refuses_and_room_makes_it_work_again(sqlite_folder, draft, monkeypatch, every):
-    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
+    monkeypatch.setattr(writer, "INDEX_EVERY", every)
     with SqliteLog.open(sqlite_folder) as log:
         log.append([draft(0, tags=["a"])])
         db = log._writer._db
@@ -123,7 +123,7 @@ def test_a_full_disk_refuses_and_room_makes_it_work_again(sqlite_folder, draft, 
 @pytest.mark.parametrize("table", ["records", "postings", "types"])
 @pytest.mark.parametrize("verb", ["DELETE FROM {}", "UPDATE {} SET {}"])
 def test_the_file_itself_refuses_changes(sqlite_folder, draft, table, verb, monkeypatch):
-    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", 1)
+    monkeypatch.setattr(writer, "INDEX_EVERY", 1)
     with SqliteLog.open(sqlite_folder) as log:
         log.append([draft(1, tags=["a"])])
     column = {"records": "body = x''", "postings": "first = 9", "types": "name = 'z'"}
@@ -298,7 +298,7 @@ def test_a_frozen_copy_is_read_and_not_written(frozen, draft):
 
 @pytest.mark.parametrize("every", [1, 2, 512])
 def test_a_frozen_copy_is_searched_in_rows_and_tail(sqlite_folder, draft, monkeypatch, every):
-    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
+    monkeypatch.setattr(writer, "INDEX_EVERY", every)
     with SqliteLog.open(sqlite_folder) as log:
         for n in range(5):
             log.append([draft(n, tags=["t"] if n % 2 else [])])

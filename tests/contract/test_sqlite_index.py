@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from muniment.domain.errors import UnavailableError, WrongError
 from muniment.domain.query import Item
-from muniment.store import sqlite_tail, sqlite_write
+from muniment.store import index_tail, writer
 from muniment.store.api import AppendConflict, Condition
 from muniment.store.sqlite_log import SqliteLog
 
@@ -25,8 +25,8 @@ EVERY = 8
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", EVERY)
-    monkeypatch.setattr(sqlite_tail, "ROW_ENTRIES", 3)
+    monkeypatch.setattr(writer, "INDEX_EVERY", EVERY)
+    monkeypatch.setattr(index_tail, "ROW_ENTRIES", 3)
 
 
 def type_of(n: int) -> str:
@@ -135,8 +135,8 @@ def test_a_reader_between_two_pages_does_not_notice_new_rows(sqlite_folder, nth)
 
 
 def test_a_stale_tail_is_true_up_to_its_end_and_is_renewed_beyond(sqlite_folder, nth, monkeypatch):
-    monkeypatch.setattr(sqlite_tail, "MAX_TAIL", 3 * EVERY)
-    monkeypatch.setattr("muniment.store.sqlite_log.MAX_TAIL", 3 * EVERY)
+    monkeypatch.setattr(index_tail, "MAX_TAIL", 3 * EVERY)
+    monkeypatch.setattr("muniment.store.indexed_log.MAX_TAIL", 3 * EVERY)
     with SqliteLog.open(sqlite_folder) as log, SqliteLog.open(sqlite_folder, read_only=True) as reader:
         for n in range(1, 20 * EVERY):
             log.append([nth(n)])

@@ -14,7 +14,7 @@ import time
 
 import pytest
 from muniment.domain.query import Item
-from muniment.store import merkle, sqlite_write
+from muniment.store import merkle, writer
 from muniment.store.api import AppendConflict, Condition, Draft
 from muniment.store.sqlite_log import SqliteLog
 
@@ -98,7 +98,7 @@ def kill_one(folder, way, seed: int, delay: float) -> list[tuple[int, int, str]]
 @pytest.mark.parametrize("way", [single, threads, batches])
 def test_no_acknowledged_record_is_lost(tmp_path, way, every, monkeypatch):
     """With rows of the index in every second commit or so, and with the usual few."""
-    monkeypatch.setattr(sqlite_write, "INDEX_EVERY", every)
+    monkeypatch.setattr(writer, "INDEX_EVERY", every)
     folder = tmp_path / "store"
     SqliteLog.create(folder, kind="records").close()
     chance = random.Random(f"{way.__name__}{every}")

@@ -20,7 +20,7 @@ from muniment.app import home, projecting
 from muniment.app.verify import Anchor, verify_store
 from muniment.app.verify_report import CHECKS, Report
 from muniment.domain import canonical
-from muniment.store import sqlite_write
+from muniment.store import writer
 from muniment.store.evidence import EvidenceStore
 from muniment.store.merkle import Frontier
 from muniment.store.sqlite_log import SqliteLog
@@ -46,9 +46,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = SqliteLog.create(root / "store", kind="records", clock=clock)
     evidence = EvidenceStore(root / "store" / "evidence", root / "store" / "staging")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sqlite_write, "INDEX_EVERY", 16
-        )  # a story is shorter than the tail that has no rows yet
+        patch.setattr(writer, "INDEX_EVERY", 16)  # a story is shorter than the tail that has no rows yet
         story.Story(log, clock, evidence).whole()
     projecting.rebuild(log, root / "home")
     head = log.head()

@@ -17,22 +17,13 @@ from typing import NamedTuple
 from muniment.domain.errors import WrongError
 from muniment.domain.query import Query
 from muniment.store.api import Page
-from muniment.store.sqlite_tail import TYPE_BITS, TYPE_MASK, Run, Tail, Term, between, unpack
+from muniment.store.index_tail import TYPE_BITS, TYPE_MASK, Tail, between, unpack
+from muniment.store.reads import Reads, Term
 
 PROBE = 32  # rows counted, at most, to find the rarer of two tags
 ROWS_FIRST, ROWS_MOST = 2, 64  # rows fetched at once: few for a last match, at most 7 168 entries
 
 _BODIES_AT_ONCE = 512
-_ALL = "SELECT position, body FROM records WHERE position > ? AND position <= ? ORDER BY position"
-# The row before the first one after `after` may reach beyond it.
-_FORWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first <= ?3
-    AND first >= ifnull((SELECT max(first) FROM postings WHERE term = ?1 AND first <= ?2), ?2)
-    ORDER BY first LIMIT ?4"""
-_ONWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first > ?2 AND first <= ?3
-    ORDER BY first LIMIT ?4"""
-_BACKWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first <= ?2
-    ORDER BY first DESC LIMIT ?3"""
-_COUNT = "SELECT count(*) FROM (SELECT 1 FROM postings WHERE term = ?1 LIMIT ?2)"
 
 
 class Arm(NamedTuple):
@@ -44,10 +35,10 @@ class Arm(NamedTuple):
 
 
 class Search:
-    """One query over the index rows up to `tail.base` and the tail after it (`sqlite_tail`, rule 2)."""
+    """One query over the index rows up to `tail.base` and the tail after it (`index_tail`, rule 2)."""
 
-    def __init__(self, query: Query, run: Run, tail: Tail) -> None:
-        self._run = run
+    def __init__(self, query: Query, reads: Reads, tail: Tail) -> None:
+        self._reads = reads
         self._tail = tail
         self._arms = list(dict.fromkeys(self._compile(query)))
 
@@ -60,7 +51,7 @@ class Search:
 
     def page(self, after: int, until: int, size: int, *, reverse: bool) -> Page:
         """The records at `positions`."""
-        return bodies_at(self.positions(after, until, size, reverse=reverse), self._run)
+        return bodies_at(self.positions(after, until, size, reverse=reverse), self._reads)
 
     def last(self, after: int, until: int) -> int:
         """Position of the last match of `after < position <= until`, 0 if none."""
@@ -82,7 +73,7 @@ class Search:
             return tags
         return sorted(
             dict.fromkeys(tags),
-            key=lambda tag: (self._run(_COUNT, (tag, PROBE))[0][0], len(self._tail.of(tag))),
+            key=lambda tag: (self._reads.rows_of(tag, PROBE), len(self._tail.of(tag))),
         )
 
     def _walk(self, arm: Arm, after: int, until: int, size: int, *, reverse: bool) -> list[int]:
@@ -117,17 +108,18 @@ class Search:
             yield fresh
 
     def _forward(self, term: Term, after: int, until: int) -> Iterator[bytes]:
-        sql, count = _FORWARD, ROWS_FIRST
-        while rows := self._run(sql, (term, after, until, count)):
+        count = ROWS_FIRST
+        rows = self._reads.forward(term, after, until, count)
+        while rows:
             yield from (data for _, data in rows)
             if len(rows) < count:
                 return
-            after = rows[-1][0]
-            sql, count = _ONWARD, min(count * 4, ROWS_MOST)
+            count = min(count * 4, ROWS_MOST)
+            rows = self._reads.onward(term, rows[-1][0], until, count)
 
     def _backward(self, term: Term, after: int, until: int) -> Iterator[bytes]:
         count = ROWS_FIRST
-        while rows := self._run(_BACKWARD, (term, until, count)):
+        while rows := self._reads.backward(term, until, count):
             for first, data in rows:
                 yield data
                 if first <= after + 1:
@@ -147,7 +139,7 @@ class Search:
             if at > base:
                 row, last = fresh, at
             elif at > last:
-                rows = self._run(_BACKWARD, (tag, at, 1))
+                rows = self._reads.backward(tag, at, 1)
                 row = {entry >> TYPE_BITS for entry in chain.from_iterable(unpack(data) for _, data in rows)}
                 last = max(row, default=0)
             if at in row:
@@ -160,12 +152,7 @@ def selects_all(query: Query) -> bool:
     return not query or any(not types and not tags for types, tags in query)
 
 
-def all_bodies(run: Run, after: int, until: int, size: int, *, reverse: bool) -> Page:
-    """A page of the whole log."""
-    return run(f"{_ALL}{' DESC' if reverse else ''} LIMIT ?", (after, until, size))
-
-
-def bodies_at(positions: Sequence[int], run: Run) -> Page:
+def bodies_at(positions: Sequence[int], reads: Reads) -> Page:
     """The records at some positions, in their order.
 
     Raises:
@@ -174,8 +161,7 @@ def bodies_at(positions: Sequence[int], run: Run) -> Page:
     page: Page = []
     for start in range(0, len(positions), _BODIES_AT_ONCE):
         some = positions[start : start + _BODIES_AT_ONCE]
-        marks = ", ".join("?" * len(some))
-        rows = run(f"SELECT position, body FROM records WHERE position IN ({marks})", some)  # noqa: S608
+        rows = reads.bodies_at(some)
         if len(rows) != len(some):
             raise WrongError(
                 "the index names records that are not there",

@@ -1,4 +1,4 @@
-"""The index of a SQLite log: rows for positions 1 .. `indexed`, and in memory the tail that follows them.
+"""The index of a log: rows for positions 1 .. `indexed`, and in memory the tail that follows them.
 
 1. An *entry* is one number, position * 2^24 + number of the type, so entries sort by position and a query for
    types needs no record. A *term* is a tag (text) or the number of a type.
@@ -17,14 +17,12 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 from muniment.domain.errors import UnfitError, WrongError
-
-Run = Callable[[str, Sequence[Any]], list[Any]]
-Term = str | int
+from muniment.store.reads import Reads, Term
 
 TYPE_BITS = 24
 TYPE_MASK = (1 << TYPE_BITS) - 1
@@ -34,15 +32,15 @@ MAX_TAIL = 1024
 ROW_ENTRIES = 112
 
 _PAGE = 256
-_BODIES = "SELECT position, body FROM records WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
-_TYPES = "SELECT name, id FROM types ORDER BY id"
 
 
 class Names(msgspec.Struct):
-    """What the index takes from a body, in a log of either kind."""
+    """What the index takes from a body, in a log of either kind; a foreign event has neither id nor instant."""
 
     type: str
     tags: list[str]
+    id: str | None = None
+    recorded_at: str = ""
 
 
 class Tail:
@@ -106,7 +104,7 @@ class Tail:
                     yield term, row[0] >> TYPE_BITS, pack(row)
 
 
-def follow(tail: Tail | None, run: Run, size: int, indexed: int) -> Tail:
+def follow(tail: Tail | None, reads: Reads, size: int, indexed: int) -> Tail:
     """Return the tail of a log whose head says `size` and `indexed`: `tail` itself, extended, if its base still holds.
 
     Raises:
@@ -121,9 +119,9 @@ def follow(tail: Tail | None, run: Run, size: int, indexed: int) -> Tail:
             found=f"{indexed} of {size} indexed",
         )
     if tail is None or tail.base != indexed or tail.size > size:
-        tail = Tail(indexed, dict(run(_TYPES, ())))
+        tail = Tail(indexed, reads.types())
     while tail.size < size:
-        rows = run(_BODIES, (tail.size, size, _PAGE))
+        rows = reads.bodies(tail.size, size, _PAGE)
         if not rows:
             raise _missing(tail.size + 1)
         for position, body in rows:
@@ -139,8 +137,33 @@ def names_of(position: int, body: bytes) -> tuple[str, Iterable[str]]:
     Raises:
         WrongError: it names none.
     """
+    names = _names(position, body)
+    return names.type, names.tags if len(names.tags) < 2 else dict.fromkeys(names.tags)
+
+
+def adopted(
+    bodies: Iterable[bytes], size: int
+) -> tuple[list[tuple[int, str | None, bytes]], list[tuple[str, Iterable[str]]], str]:
+    """Take apart records that another log holds: (position, id, body) and (type, tags) of each, and the instant
+    of the last ("" in an opaque log).
+
+    Raises:
+        WrongError: one names no type and tags.
+    """
+    rows: list[tuple[int, str | None, bytes]] = []
+    kinds: list[tuple[str, Iterable[str]]] = []
+    recorded_at = ""
+    for position, body in enumerate(bodies, size + 1):
+        names = _names(position, body)
+        rows.append((position, names.id, body))
+        kinds.append((names.type, dict.fromkeys(names.tags)))
+        recorded_at = names.recorded_at
+    return rows, kinds, recorded_at
+
+
+def _names(position: int, body: bytes) -> Names:
     try:
-        names = _decode(body)
+        return _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:
         raise WrongError(
             f"the record at position {position} names no type and tags",
@@ -148,7 +171,6 @@ def names_of(position: int, body: bytes) -> tuple[str, Iterable[str]]:
             hint="muniment verify; restore a copy",
             found=str(error)[:100],
         ) from error
-    return names.type, names.tags if len(names.tags) < 2 else dict.fromkeys(names.tags)
 
 
 _decode = msgspec.json.Decoder(Names).decode
