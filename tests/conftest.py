@@ -1,0 +1,65 @@
+"""A PostgreSQL for every folder of tests, and the shared modules of `tests/`, which `import shop` finds: tests are no package.
+
+A module runs when it is first used, so that who needs none of them pays for none.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from importlib.util import LazyLoader, module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from postgres_server import Given, Place
+
+HERE = Path(__file__).parent
+
+
+def offer(path: Path) -> None:
+    """Put a module under its own name where `import` looks first; it runs when it is used."""
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = LazyLoader(spec.loader)
+    sys.modules[path.stem] = module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+for one in sorted(HERE.glob("*.py")):
+    if one.stem != "conftest":
+        offer(one)
+
+
+@pytest.fixture(scope="session")
+def postgres_place() -> Iterator[Place]:
+    """Servers of one's own: `with postgres_place.server() as server`, `with postgres_place.standby_of(server) as standby`."""
+    import postgres_server
+
+    place = postgres_server.Place()
+    yield place
+    place.close()
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[Given]:
+    """The server of this test process: that of `MUNIMENT_TEST_POSTGRES`, else one of our own. Tests share it: none stops it."""
+    import postgres_server
+
+    if url := os.environ.get(postgres_server.GIVEN):
+        yield postgres_server.Given(url)
+        return
+    place: Place = request.getfixturevalue("postgres_place")
+    with place.server() as server:
+        yield server
+
+
+@pytest.fixture
+def pg_url(postgres: Given) -> Iterator[str]:
+    """URL of a fresh, empty database, dropped afterwards."""
+    with postgres.database() as name:
+        yield postgres.url(name)
