@@ -149,11 +149,11 @@ def _state(evidence: EvidenceStore, blake3: str, sha256: str, size: int, *, chec
                 return PRESENT, ""
             names = {"missing": GAP, "unreadable": UNREADABLE}
             return names.get(problem.code, DAMAGED), f"{problem.code}: {problem.found}"
-        if evidence.missing([blake3]):
+        found = evidence.sizes([blake3]).get(blake3)
+        if found is None:
             return GAP, "no such file"
-        found = evidence.path(blake3).stat().st_size
         return (PRESENT, "") if found == size else (DAMAGED, f"size: {found} bytes")
-    except (MunimentError, OSError) as error:
+    except MunimentError as error:
         return UNREADABLE, str(error)
 
 

@@ -140,7 +140,7 @@ def _refuse_own_store(
 ) -> None:
     """A store inside the folder would be read while it is written: its owner must leave it out by name."""
     root = path.resolve()
-    for ours in (evidence.root.resolve(), evidence.staging.resolve()):
+    for ours in (folder.resolve() for folder in evidence.folders):
         if ours == root or root in ours.parents:
             relative = ours.relative_to(root).as_posix()
             parts = relative.split("/")

@@ -21,7 +21,7 @@ from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError
 from muniment.domain.query import Item, Query
 from muniment.store.api import Log
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.files import faults
 from muniment.store.open import folder_of, open_log
 
@@ -68,7 +68,7 @@ class Session:
         self.log: Log = open_log(url, read_only=not write)
         self.write = write
         self.progress = progress
-        self.evidence = EvidenceStore(self.folder / EVIDENCE, self.folder / STAGING, read_only=not write)
+        self.evidence = EvidenceFolder(self.folder / EVIDENCE, self.folder / STAGING, read_only=not write)
         self._handler: Handler | None = None
 
     def __enter__(self) -> Self:

@@ -37,12 +37,12 @@ def store(settings: Settings, against: tuple[str, ...], decisions: bool, no_reme
     Exit 7 if anything is wrong, 8 if something could not be looked at, 0 only if every check passed.
     """
     from muniment.app.verify import Anchor, verify_store
-    from muniment.store.evidence import EvidenceStore
+    from muniment.store.evidence_folder import EvidenceFolder
     from muniment.store.open import folder_of
 
     anchors = [Anchor(*anchor_of(text), f"--against {text[:30]}") for text in against]
     folder = folder_of(settings.url).absolute()
-    evidence = EvidenceStore(folder / "evidence", folder / "staging", read_only=True)
+    evidence = EvidenceFolder(folder / "evidence", folder / "staging", read_only=True)
     bar = settings.progress("verified")
     bar.unit = "records"
     try:

@@ -1,59 +1,51 @@
-"""Evidence: bytes kept as proof, addressed by BLAKE3, each stored once under `evidence/ab/cdef…`.
+"""Evidence: bytes kept as proof, each stored once under its BLAKE3. What every place of evidence does, and promises.
 
-Rules:
+Places: a folder, also a shared one (`evidence_folder`), the log's own PostgreSQL (`evidence_postgres`), S3-compatible storage
+(`evidence_s3`). `evidence_open` finds the one that a URL means.
+`tests/contract/test_evidence_places.py` holds each of them to this:
 
-1. One pass over the input makes both digests; memory holds one chunk, whatever the size (architecture.md, 3).
-2. Bytes are written and synced in a staging folder outside `evidence/`, then linked into place, then the
-   folders are synced: a name under `evidence/` never stands for half a file, and a returned blob survives
-   power loss.
-3. `link` refuses an existing name, which `rename` would replace: no blob is overwritten or deleted here.
-4. A dedup hit is read again and synced, file and folder: another writer may have linked it and not synced it
-   yet, and a blob that rotted must not be taken as proof of the good bytes just offered (settled.md, 11).
-5. Could not look (8) and looked, it is wrong (7) stay apart.
+1. One pass over the input makes both digests; memory holds a few chunks, whatever the size (architecture.md, 3).
+2. `put` returns once the bytes are durable. An address never stands for half a blob, also after a kill.
+3. No blob is overwritten or deleted here. Any number of writers on any number of hosts may put the same bytes at once.
+4. What stands there already is read again before a `put` of the same bytes succeeds: a blob that rotted must not be taken as
+   proof of the good bytes just offered (settled.md, 11).
+5. No byte is handed out as evidence unless the whole blob has just been read and its digests compared.
+6. Could not look (8) and looked, it is wrong or not there (7) stay apart: a place that does not answer has no missing blobs.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import secrets
-import stat
+import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
-from blake3 import blake3 as new_blake3
-from muniment.domain.errors import NotFoundError, UnavailableError, UnfitError, UsageError, WrongError
+from muniment.domain.errors import DeniedError, NotFoundError, UnavailableError, UsageError, WrongError
 from muniment.store.files import (
-    CHUNK,
-    NEW,
-    READ,
     Blob,
     Memory,
     Progress,
     Readable,
     changed,
     faults,
-    fsync_folder,
     hash_copy,
-    os_fault,
     regular,
     shown,
     stamp,
 )
 
-__all__ = ["Blob", "EvidenceStore", "Problem", "Stored"]
-
+__all__ = ["Blob", "EvidenceStore", "Problem", "Source", "Spool", "Stored", "damaged"]
 
 _address = re.compile(r"[0-9a-f]{64}").fullmatch
-_shard = re.compile(r"[0-9a-f]{2}").fullmatch
-_rest = re.compile(r"[0-9a-f]{62}").fullmatch
+_named = re.compile(r"(?:.*/)?([0-9a-f]{2})/([0-9a-f]{62})").fullmatch
 
 
 class Stored(NamedTuple):
-    """A blob as found in the folder: the address its name claims, and its size."""
+    """A blob as found in its place: the address its name claims, and its size."""
 
     blake3: str
     bytes: int
@@ -77,36 +69,66 @@ class Problem(NamedTuple):
         return 8 if self.code == "unreadable" else 7
 
 
-class EvidenceStore:
-    """The blobs of one store.
+class Source(NamedTuple):
+    """A blob as its place hands it out, unchecked: bytes, their number, and the SHA-256 the place keeps ("" if none)."""
+
+    stream: Readable
+    size: int
+    sha256: str = ""
+
+
+class Spool(NamedTuple):
+    """A temporary file of this host that holds the bytes of a `put` before their address is known."""
+
+    fd: int
+    name: str | Path
+
+
+class EvidenceStore(ABC):
+    """The blobs of one store, wherever they are.
 
     Args:
-        root: the `evidence` folder itself; made at the first `put`, never by reading.
-        staging: a folder on the same file system, not inside `root`.
-        read_only: refuse `put`, whatever the mode of the folders.
+        name: the place as messages name it; holds no secret.
+        staging: a folder of this host for temporary files.
+        read_only: refuse `put`, whatever the rights in the place.
     """
 
-    def __init__(self, root: Path, staging: Path, *, read_only: bool = False) -> None:
-        if staging == root or root in staging.parents:
-            raise UsageError(
-                f"staging folder {shown(staging)} lies inside the evidence folder",
-                code="evidence.staging",
-                hint="temporary files live outside evidence/ (settled.md, 11)",
-            )
-        self.root = root
+    def __init__(self, name: str, staging: Path, *, read_only: bool = False) -> None:
+        self.name = name
         self.staging = staging
         self.read_only = read_only
-        self._synced: set[str] = set()
 
-    def path(self, blake3: str) -> Path:
-        """Where a blob lies. Raises UsageError if that is no address (so no address can lead out)."""
-        if not _address(blake3):
-            raise UsageError(
-                f"not a BLAKE3 address: {shown(blake3)}",
-                code="evidence.address",
-                expected="64 lower-case hex digits",
-            )
-        return self.root / blake3[:2] / blake3[2:]
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders of this host with named files of the place."""
+        return ()
+
+    # --- what a place does
+
+    @abstractmethod
+    def where(self, blake3: str) -> str:
+        """Where a blob is, for messages."""
+
+    @abstractmethod
+    def sizes(self, addresses: Iterable[str]) -> dict[str, int]:
+        """The bytes of those blobs that are there, by address; what is no blob is left out.
+
+        Raises:
+            UsageError: not an address.
+            UnavailableError, DeniedError: nobody could look.
+        """
+
+    @abstractmethod
+    def _source(self, blake3: str) -> AbstractContextManager[Source]:
+        """Open a valid address. Raises NotFoundError, WrongError, UnavailableError, DeniedError, here or from `read`."""
+
+    @abstractmethod
+    def _keep(self, spool: Spool, blob: Blob) -> None:
+        """Store the bytes of the spool: durable, whole or not at all, never over what is there (`_confirm` looks at that)."""
+
+    @abstractmethod
+    def _survey(self) -> Iterator[tuple[str, str | None, int]]:
+        """Everything in the place in order of names: name, address if it is a blob, size. Raises UnavailableError."""
 
     # --- writing
 
@@ -127,16 +149,16 @@ class EvidenceStore:
             progress: called with the bytes done so far, after every chunk.
 
         Raises:
-            UnavailableError: disk full, read-only, no permission; the source is short, long or changed.
+            UnavailableError: disk full, read-only, no permission, no answer; the source is short, long or changed.
+                To put the same bytes again is always safe.
+            DeniedError: the role may not add evidence.
             UsageError: the path is no regular file, or the source is over `limit`.
             WrongError: the blob that stands there already is damaged; it is left as it is.
-            UnfitError: the file system has no hard links, or staging lies on another one.
+            UnfitError: the place cannot keep its promises, or not for a blob of this size.
         """
         if self.read_only:
             raise UnavailableError(
-                f"evidence store {shown(self.root)} is open read-only",
-                code="evidence.read_only",
-                path=shown(self.root),
+                f"evidence store {self.name} is open read-only", code="evidence.read_only", path=self.name
             )
         if isinstance(source, Path):
             with regular(source) as (stream, before):
@@ -156,208 +178,195 @@ class EvidenceStore:
         progress: Progress | None,
         name: str | Path,
     ) -> Blob:
+        with self._spool() as spool:
+            blob = hash_copy(source, spool.fd, spool.name, size, limit, progress, name)
+            self._keep(spool, blob)
+        return blob
+
+    @contextmanager
+    def _spool(self) -> Iterator[Spool]:
+        with self._nameless() as file:
+            yield Spool(file.fileno(), self.staging)
+
+    def _nameless(self) -> IO[bytes]:
+        """A file that is gone with its descriptor."""
         with faults("create", self.staging):
             self.staging.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.staging / f"put-{os.getpid()}-{secrets.token_hex(8)}"
-        with faults("create", temporary):
-            fd = os.open(temporary, NEW, 0o400)
-        try:
-            try:
-                blob = hash_copy(source, fd, temporary, size, limit, progress, name)
-                with faults("sync", temporary):
-                    os.fchmod(fd, 0o400)  # the umask may have taken the owner's bit
-                    os.fsync(fd)
-            finally:
-                os.close(fd)
-            self._place(temporary, blob)
-            return blob
-        finally:
-            with suppress(OSError):  # a leftover is harmless: staging is never read as evidence
-                temporary.unlink()
+            return tempfile.TemporaryFile(dir=self.staging, buffering=0)
 
-    def _place(self, temporary: Path, blob: Blob) -> None:
-        final = self.path(blob.blake3)
-        folder = final.parent
-        with faults("create", folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            os.link(temporary, final, follow_symlinks=False)
-        except FileExistsError:
-            self._confirm(final, blob)
-        except OSError as error:
-            if error.errno in {errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}:
-                raise UnfitError(
-                    f"cannot link evidence into {shown(folder)}: {error.strerror}",
-                    code="evidence.file_system",
-                    hint="evidence and staging must be on one file system that has hard links",
-                ) from error
-            raise os_fault(error, "link", final) from error
-        with faults("sync", folder):
-            fsync_folder(folder)
-            if folder.name not in self._synced:
-                # whoever made the folder may not have synced its name yet, so each process does it once
-                fsync_folder(self.root)
-                fsync_folder(self.root.parent)
-                self._synced.add(folder.name)
+    def _confirm(self, blob: Blob) -> None:
+        """Read what stands in the place (rule 4).
 
-    def _confirm(self, final: Path, blob: Blob) -> None:
-        """Read the blob that stands there already, and sync it (rule 4)."""
-        problem = self.check(blob.blake3, blob.sha256, blob.bytes)
-        if problem is not None and problem.exit_code == 7:
+        Raises:
+            WrongError, UnavailableError: it is damaged, or nobody could look.
+        """
+        problem = self.check(*blob)
+        if problem is None:
+            return
+        where = self.where(blob.blake3)
+        if problem.exit_code == 7:
             raise WrongError(
                 f"evidence {blob.blake3} is there and is damaged",
                 code=f"evidence.{problem.code}",
-                hint="keep the damaged file for the investigation, move it away, then store the bytes again",
-                path=shown(final),
+                hint="keep the damaged blob for the investigation, move it away, then store the bytes again",
+                path=where,
                 expected=problem.expected,
                 found=problem.found,
             )
-        if problem is not None:
-            raise UnavailableError(
-                f"cannot read {shown(final)}: {problem.found}", code="evidence.permission", path=shown(final)
-            )
-        with faults("sync", final):
-            fd = os.open(final, READ)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+        raise UnavailableError(
+            f"cannot read {where}: {problem.found}",
+            code="evidence.permission",
+            hint="put it again once it can be read",
+            path=where,
+        )
 
     # --- reading
 
-    def open(self, blake3: str) -> BinaryIO:
-        """Open a blob for reading. The bytes are as stored: `read`, `copy` and `check` compare digests.
+    def open(self, blake3: str) -> IO[bytes]:
+        """Open a blob that has just been read and found right: a seekable file of this host.
 
         Raises:
+            UsageError: not an address.
             NotFoundError: no such blob.
-            WrongError: the name is no regular file.
-            UnavailableError: unreadable.
+            WrongError: damaged, or no file.
+            UnavailableError, DeniedError: unreadable.
         """
-        path = self.path(blake3)
-        try:
-            fd = os.open(path, READ)
-        except FileNotFoundError as error:
-            raise NotFoundError(
-                f"evidence {blake3} is not here", code="evidence.missing", path=shown(path)
-            ) from error
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise WrongError(
-                    f"evidence {blake3} is a symlink", code="evidence.not_a_file", path=shown(path)
-                ) from error
-            raise os_fault(error, "open", path) from error
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            os.close(fd)
-            raise WrongError(
-                f"evidence {blake3} is no regular file", code="evidence.not_a_file", path=shown(path)
-            )
-        return os.fdopen(fd, "rb", buffering=0)
+        with self._opened(blake3) as source:
+            file = self._nameless()
+            try:
+                self._hashed(source, blake3, file.fileno())
+                file.seek(0)
+            except BaseException:
+                file.close()
+                raise
+        return file
 
     def read(self, blake3: str, *, limit: int) -> bytes:
-        """Return the bytes of a blob, address compared. Raises as `copy`, and UsageError over `limit`
-        bytes."""
-        with self.open(blake3) as stream, faults("read", self.path(blake3)):
-            data = b"".join(iter(lambda: stream.read(CHUNK), b"")) if _size(stream) <= limit else None
-        if data is None:
-            raise UsageError(
-                f"evidence {blake3} is over {limit} bytes", code="evidence.limit", expected=f"<= {limit}"
-            )
-        found = new_blake3(data).hexdigest()
-        if found != blake3:
-            raise WrongError(
-                f"evidence {blake3} is damaged", code="evidence.digest", expected=blake3, found=found
-            )
-        return data
+        """Return the bytes of a blob, digests compared. Raises as `open`, and UsageError over `limit` bytes."""
+        with self._opened(blake3) as source:
+            if source.size > limit:
+                raise UsageError(
+                    f"evidence {blake3} is over {limit} bytes", code="evidence.limit", expected=f"<= {limit}"
+                )
+            tee = _Tee(source.stream)
+            self._hashed(source._replace(stream=tee), blake3, None)
+        return b"".join(tee.kept)
 
     def copy(self, blob: Blob, out: int) -> None:
         """Copy a blob to a file descriptor; both digests and the size are compared over what was written.
 
         Raises:
-            NotFoundError, WrongError, UnavailableError: what was written so far is not to be used.
+            UsageError, NotFoundError, WrongError, UnavailableError: what was written so far is not to be used.
         """
-        with self.open(blob.blake3) as stream:
-            if (size := _size(stream)) != blob.bytes:
-                raise WrongError(
-                    f"evidence {blob.blake3} is damaged",
-                    code="evidence.size",
-                    expected=f"{blob.bytes} bytes",
-                    found=f"{size} bytes",
-                )
-            found = hash_copy(stream, out, "copy of evidence", None, None, None, self.path(blob.blake3))
+        with self._opened(blob.blake3) as source:
+            if source.size != blob.bytes:
+                raise damaged(blob.blake3, "size", f"{blob.bytes} bytes", f"{source.size} bytes")
+            found = self._hashed(source, blob.blake3, out)
         if found != blob:
-            raise WrongError(
-                f"evidence {blob.blake3} is damaged",
-                code="evidence.digest",
-                expected=f"{blob.bytes} bytes, sha256 {blob.sha256}",
-                found=f"{found.bytes} bytes, sha256 {found.sha256}, blake3 {found.blake3}",
-            )
+            raise damaged(blob.blake3, "digest", f"sha256 {blob.sha256}", f"sha256 {found.sha256}")
+
+    def blob(self, blake3: str) -> Blob:
+        """Hash a blob and return what is really there. Raises as `open`."""
+        with self._opened(blake3) as source:
+            return self._hashed(source, blake3, None)
 
     def check(self, blake3: str, sha256: str, size: int) -> Problem | None:
-        """Hash a blob again; None if address, SHA-256 and size are right. The last one is compared first."""
+        """Hash a blob again; None if address, SHA-256 and size are right. The size is compared first."""
         try:
-            with self.open(blake3) as stream:
-                if (found := _size(stream)) != size:
-                    return Problem("size", blake3, f"{size} bytes", f"{found} bytes")
-                blob = hash_copy(stream, None, "", None, None, None, self.path(blake3))
+            with self._opened(blake3) as source:
+                if source.size != size:
+                    return Problem("size", blake3, f"{size} bytes", f"{source.size} bytes")
+                found = self._hashed(source, blake3, None)
         except NotFoundError:
             return Problem("missing", blake3, f"{size} bytes", "no such file")
-        except WrongError:
-            return Problem("not_a_file", blake3, "a regular file", "something else")
-        except (UnavailableError, OSError) as error:
+        except WrongError as error:
+            code = error.code.removeprefix("evidence.")
+            return Problem(code, blake3, str(error.context["expected"]), str(error.context["found"]))
+        except (UnavailableError, DeniedError) as error:
             return Problem("unreadable", blake3, f"{size} bytes", str(error))
-        if blob.bytes != size:
-            return Problem("size", blake3, f"{size} bytes", f"{blob.bytes} bytes")
-        if (blob.blake3, blob.sha256) != (blake3, sha256):
-            return Problem(
-                "digest",
-                blake3,
-                f"blake3 {blake3}, sha256 {sha256}",
-                f"blake3 {blob.blake3}, sha256 {blob.sha256}",
-            )
+        if found.bytes != size:
+            return Problem("size", blake3, f"{size} bytes", f"{found.bytes} bytes")
+        if found.sha256 != sha256:
+            return Problem("digest", blake3, f"sha256 {sha256}", f"sha256 {found.sha256}")
         return None
 
+    def _opened(self, blake3: str) -> AbstractContextManager[Source]:
+        check_address(blake3)
+        return self._source(blake3)
+
+    def _hashed(self, source: Source, blake3: str, out: int | None) -> Blob:
+        """Read a source to its end, and write it; what it gives must be what the place says of it."""
+        found = hash_copy(source.stream, out, "copy of evidence", None, None, None, self.where(blake3))
+        if found.bytes != source.size:
+            raise damaged(blake3, "size", f"{source.size} bytes", f"{found.bytes} bytes")
+        if (found.blake3, found.sha256) != (blake3, source.sha256 or found.sha256):
+            raise damaged(
+                blake3,
+                "digest",
+                f"blake3 {blake3}" + (f", sha256 {source.sha256}" if source.sha256 else ""),
+                f"blake3 {found.blake3}, sha256 {found.sha256}",
+            )
+        return found
+
     def missing(self, addresses: Iterable[str]) -> list[str]:
-        """The addresses, sorted, under which no regular file lies; UnavailableError if nobody could look."""
-        absent = []
-        for address in sorted(set(addresses)):
-            path = self.path(address)
-            try:
-                found = stat.S_ISREG(path.lstat().st_mode)
-            except FileNotFoundError:
-                found = False
-            except OSError as error:
-                raise os_fault(error, "look at", path) from error
-            if not found:
-                absent.append(address)
-        return absent
+        """The addresses, sorted, under which no blob lies. Raises as `sizes`."""
+        asked = set(addresses)
+        return sorted(asked - self.sizes(asked).keys())
 
     def iter(self) -> Iterator[Stored]:
-        """Every blob in order of address, one folder at a time: for the orphan check."""
+        """Every blob in order of address: for the orphan check. Raises UnavailableError."""
         return (Stored(address, size) for _, address, size in self._survey() if address is not None)
 
     def strays(self) -> Iterator[str]:
-        """Relative paths under `evidence/` that are no blob: nothing of ours puts them there."""
-        return (path for path, address, _ in self._survey() if address is None)
-
-    def _survey(self) -> Iterator[tuple[str, str | None, int]]:
-        try:
-            shards = sorted(os.scandir(self.root), key=lambda entry: entry.name)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise os_fault(error, "list", self.root) from error
-        for shard in shards:
-            if not (_shard(shard.name) and shard.is_dir(follow_symlinks=False)):
-                yield shard.name, None, 0
-                continue
-            with faults("list", shard.path):
-                entries = sorted(os.scandir(shard.path), key=lambda entry: entry.name)
-            for entry in entries:
-                with faults("look at", entry.path):
-                    info = entry.stat(follow_symlinks=False)
-                is_blob = _rest(entry.name) and stat.S_ISREG(info.st_mode)
-                yield f"{shard.name}/{entry.name}", shard.name + entry.name if is_blob else None, info.st_size
+        """Names in the place that are no blob: nothing of ours puts them there. Raises UnavailableError."""
+        return (name for name, address, _ in self._survey() if address is None)
 
 
-def _size(stream: BinaryIO) -> int:
-    return os.fstat(stream.fileno()).st_size
+class _Tee:
+    """Keeps what is read through it."""
+
+    def __init__(self, stream: Readable) -> None:
+        self._stream = stream
+        self.kept: list[bytes] = []
+
+    def read(self, size: int, /) -> bytes | None:
+        chunk = self._stream.read(size)
+        if chunk:
+            self.kept.append(chunk)
+        return chunk
+
+
+def check_address(text: str) -> str:
+    """Return an address as it is.
+
+    Raises:
+        UsageError: it is none, so that no address can lead out of a place.
+    """
+    if not _address(text):
+        raise UsageError(
+            f"not a BLAKE3 address: {shown(text)}",
+            code="evidence.address",
+            expected="64 lower-case hex digits",
+        )
+    return text
+
+
+def name_of(blake3: str) -> str:
+    """The name of a blob where names have folders: `ab/cdef…`."""
+    return f"{blake3[:2]}/{blake3[2:]}"
+
+
+def address_in(name: str) -> str | None:
+    """The address that a name `ab/cdef…` stands for, None if it is no such name."""
+    return match[1] + match[2] if (match := _named(name)) and name == name_of(match[1] + match[2]) else None
+
+
+def damaged(blake3: str, code: str, expected: str, found: str) -> WrongError:
+    """The error for a blob that is there and is not as it must be."""
+    return WrongError(
+        f"evidence {blake3} is damaged",
+        code=f"evidence.{code}",
+        hint="keep it for the investigation; look for another copy of these bytes",
+        expected=expected,
+        found=found,
+    )

@@ -20,7 +20,7 @@ from muniment.domain.commands import COMMANDS
 from muniment.domain.decision import ActorRef
 from muniment.domain.states import Stage
 from muniment.store.api import Log
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 
 START = 1_790_000_000_000_000  # 2026-09-21
 SOLO = json.loads((Path(__file__).parents[1] / "ops" / "policies" / "solo.json").read_text())
@@ -73,7 +73,9 @@ class Signing:
 class Story:
     """Tells stories on a log. `evidence` may be None: then records name blobs that nobody has stored."""
 
-    def __init__(self, log: Log, clock: Clock, evidence: EvidenceStore | None = None, salt: str = "") -> None:
+    def __init__(
+        self, log: Log, clock: Clock, evidence: EvidenceFolder | None = None, salt: str = ""
+    ) -> None:
         self.log, self.clock, self.evidence, self.salt = log, clock, evidence, salt
         self.handler = Handler(log, now=clock, new_id=ids())
         self.actor = ActorRef("alice")

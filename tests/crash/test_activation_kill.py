@@ -12,7 +12,7 @@ from pathlib import Path
 from muniment.app import folder
 from muniment.app.pack_check import passed, read_manifest, verify_tree
 from muniment.app.pack_files import make_manifest, manifest_bytes, store_pack
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 
 KILLS = 60
 
@@ -22,9 +22,9 @@ from pathlib import Path
 from muniment.app import folder
 from muniment.app.pack_check import passed, read_manifest, verify_tree
 from muniment.app.pack_manifest import parse_manifest
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 base, target = Path(sys.argv[1]), Path(sys.argv[1]) / "target"
-store = EvidenceStore(base / "evidence", base / "tmp", read_only=True)
+store = EvidenceFolder(base / "evidence", base / "tmp", read_only=True)
 packs = [parse_manifest((base / name).read_bytes()) for name in ("one.json", "two.json")]
 say = lambda *words: os.write(1, (" ".join(words) + "\\n").encode())
 say("ready", "-")
@@ -66,14 +66,14 @@ def build(base: Path, name: str) -> dict[str, object]:
         compatibility={},
     )
     (base / f"{name}.json").write_bytes(manifest_bytes(manifest))
-    store_pack(source, manifest, EvidenceStore(base / "evidence", base / "tmp"))
+    store_pack(source, manifest, EvidenceFolder(base / "evidence", base / "tmp"))
     return manifest
 
 
 def test_active_is_old_or_new_and_whole_after_every_kill(tmp_path: Path) -> None:
     one, two = build(tmp_path, "one"), build(tmp_path, "two")
     store, target, chance = (
-        EvidenceStore(tmp_path / "evidence", tmp_path / "tmp"),
+        EvidenceFolder(tmp_path / "evidence", tmp_path / "tmp"),
         tmp_path / "target",
         random.Random(1120),
     )

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.files import Blob
 
 KILLS = 60
@@ -17,9 +17,9 @@ KILLS = 60
 CHILD = """
 import os, random, sys
 from pathlib import Path
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 base, seed = Path(sys.argv[1]), int(sys.argv[2])
-store, chance = EvidenceStore(base / "evidence", base / "staging"), random.Random(seed)
+store, chance = EvidenceFolder(base / "evidence", base / "staging"), random.Random(seed)
 while True:
     # one in three is shared by all children: killed writers and dedup hits meet
     shared = chance.random() < 0.33
@@ -30,7 +30,7 @@ while True:
 
 
 def test_no_acknowledged_blob_is_lost_and_none_is_wrong(tmp_path: Path) -> None:
-    store = EvidenceStore(tmp_path / "evidence", tmp_path / "staging")
+    store = EvidenceFolder(tmp_path / "evidence", tmp_path / "staging")
     chance = random.Random(20261120)
     acknowledged: set[Blob] = set()
     for kill in range(KILLS):

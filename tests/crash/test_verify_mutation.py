@@ -21,7 +21,7 @@ from muniment.app.verify import Anchor, verify_store
 from muniment.app.verify_report import CHECKS, Report
 from muniment.domain import canonical
 from muniment.store import writer
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.merkle import Frontier
 from muniment.store.sqlite_log import SqliteLog
 
@@ -44,7 +44,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("master")
     clock = story.Clock()
     log = SqliteLog.create(root / "store", kind="records", clock=clock)
-    evidence = EvidenceStore(root / "store" / "evidence", root / "store" / "staging")
+    evidence = EvidenceFolder(root / "store" / "evidence", root / "store" / "staging")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "INDEX_EVERY", 16)  # a story is shorter than the tail that has no rows yet
         story.Story(log, clock, evidence).whole()
@@ -64,7 +64,7 @@ def store(master: Path, tmp_path: Path) -> Path:
 
 def verify(root: Path, **options: object) -> Report:
     folder = root / "store"
-    evidence = EvidenceStore(folder / "evidence", folder / "staging", read_only=True)
+    evidence = EvidenceFolder(folder / "evidence", folder / "staging", read_only=True)
     return verify_store(folder, evidence=evidence, base=root / "home", **options)  # type: ignore[arg-type]
 
 
@@ -439,7 +439,7 @@ def test_every_evidence_file_is_covered(store: Path) -> None:
 
 
 def test_orphans_are_information_and_junk_is_a_finding(store: Path) -> None:
-    evidence = EvidenceStore(store / "store" / "evidence", store / "store" / "staging")
+    evidence = EvidenceFolder(store / "store" / "evidence", store / "store" / "staging")
     blob = evidence.put(b"nobody names me")
     report = verify(store)
     assert report.ok

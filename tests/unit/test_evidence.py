@@ -17,18 +17,18 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from muniment.domain.errors import NotFoundError, UnavailableError, UnfitError, UsageError, WrongError
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.files import CHUNK, shown
 
 VECTORS = Path(os.environ.get("MUNIMENT_VECTORS") or Path(__file__).parents[2].parent / "shared" / "vectors")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> EvidenceStore:
-    return EvidenceStore(tmp_path / "evidence", tmp_path / "staging")
+def store(tmp_path: Path) -> EvidenceFolder:
+    return EvidenceFolder(tmp_path / "evidence", tmp_path / "staging")
 
 
-def damage(store: EvidenceStore, address: str, data: bytes) -> Path:
+def damage(store: EvidenceFolder, address: str, data: bytes) -> Path:
     path = store.path(address)
     path.chmod(0o600)
     path.write_bytes(data)
@@ -39,7 +39,7 @@ def damage(store: EvidenceStore, address: str, data: bytes) -> Path:
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
 @pytest.mark.parametrize("form", ["bytes", "stream", "path"])
 def test_any_form_gives_both_digests_and_one_file(
-    store: EvidenceStore, tmp_path: Path, size: int, form: str
+    store: EvidenceFolder, tmp_path: Path, size: int, form: str
 ) -> None:
     data = os.urandom(size)
     (tmp_path / "source").write_bytes(data)
@@ -55,7 +55,7 @@ def test_any_form_gives_both_digests_and_one_file(
     assert data == store.read(blob.blake3, limit=size)
 
 
-def test_public_blake3_vectors_are_the_addresses(store: EvidenceStore) -> None:
+def test_public_blake3_vectors_are_the_addresses(store: EvidenceFolder) -> None:
     file = VECTORS / "blake3" / "test_vectors.json"
     if not file.exists():
         pytest.skip(f"no public vectors at {file}: set MUNIMENT_VECTORS")
@@ -64,11 +64,11 @@ def test_public_blake3_vectors_are_the_addresses(store: EvidenceStore) -> None:
         assert case["hash"][:64] == store.put(data).blake3
 
 
-def test_known_address_without_vectors(store: EvidenceStore) -> None:
+def test_known_address_without_vectors(store: EvidenceFolder) -> None:
     assert store.put(b"").blake3 == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
 
 
-def test_evidence_form_of_a_record(store: EvidenceStore) -> None:
+def test_evidence_form_of_a_record(store: EvidenceFolder) -> None:
     blob = store.put(b"abc")
     assert {
         "role": "log",
@@ -79,7 +79,7 @@ def test_evidence_form_of_a_record(store: EvidenceStore) -> None:
     } == blob.as_evidence("log", "text/plain")
 
 
-def test_same_bytes_are_stored_once(store: EvidenceStore) -> None:
+def test_same_bytes_are_stored_once(store: EvidenceFolder) -> None:
     first = store.put(b"x" * 5000)
     inode = store.path(first.blake3).stat().st_ino
     assert first == store.put(io.BytesIO(b"x" * 5000))
@@ -88,7 +88,7 @@ def test_same_bytes_are_stored_once(store: EvidenceStore) -> None:
 
 
 @pytest.mark.parametrize("found", [b"", b"x" * 99, b"y" * 100, b"x" * 101])
-def test_a_damaged_blob_is_named_and_left_alone(store: EvidenceStore, found: bytes) -> None:
+def test_a_damaged_blob_is_named_and_left_alone(store: EvidenceFolder, found: bytes) -> None:
     blob = store.put(b"x" * 100)
     path = damage(store, blob.blake3, found)
     with pytest.raises(WrongError) as caught:
@@ -104,7 +104,7 @@ def test_a_damaged_blob_is_named_and_left_alone(store: EvidenceStore, found: byt
         store.copy(blob, out.fileno())
 
 
-def test_a_wrong_sha256_beside_a_right_address_is_a_problem(store: EvidenceStore) -> None:
+def test_a_wrong_sha256_beside_a_right_address_is_a_problem(store: EvidenceFolder) -> None:
     blob = store.put(b"abc")
     problem = store.check(blob.blake3, "0" * 64, 3)
     assert problem is not None
@@ -112,7 +112,7 @@ def test_a_wrong_sha256_beside_a_right_address_is_a_problem(store: EvidenceStore
 
 
 @pytest.mark.parametrize("put_there", ["symlink", "folder", "fifo"])
-def test_what_is_no_file_is_no_blob(store: EvidenceStore, tmp_path: Path, put_there: str) -> None:
+def test_what_is_no_file_is_no_blob(store: EvidenceFolder, tmp_path: Path, put_there: str) -> None:
     blob = store.put(b"abc")
     path = store.path(blob.blake3)
     path.unlink()
@@ -133,7 +133,7 @@ def test_what_is_no_file_is_no_blob(store: EvidenceStore, tmp_path: Path, put_th
         store.put(b"abc")
 
 
-def test_missing_blob(store: EvidenceStore) -> None:
+def test_missing_blob(store: EvidenceFolder) -> None:
     blob = store.put(b"abc")
     other = blake3(b"never stored").hexdigest()
     assert [other] == store.missing([blob.blake3, other, other])
@@ -147,26 +147,26 @@ def test_missing_blob(store: EvidenceStore) -> None:
 @pytest.mark.parametrize(
     "address", ["", "../" * 22, "A" * 64, "g" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" * 64]
 )
-def test_no_address_leads_out(store: EvidenceStore, address: str) -> None:
+def test_no_address_leads_out(store: EvidenceFolder, address: str) -> None:
     for use in (store.path, store.open, lambda a: store.check(a, a, 0), lambda a: store.missing([a])):
         with pytest.raises(UsageError):
             use(address)
 
 
-def test_read_has_a_limit(store: EvidenceStore) -> None:
+def test_read_has_a_limit(store: EvidenceFolder) -> None:
     blob = store.put(b"abc")
     with pytest.raises(UsageError):
         store.read(blob.blake3, limit=2)
 
 
-def test_reading_makes_no_folder(store: EvidenceStore, tmp_path: Path) -> None:
+def test_reading_makes_no_folder(store: EvidenceFolder, tmp_path: Path) -> None:
     assert list(store.iter()) == []
     assert store.missing(["0" * 64]) == ["0" * 64]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_read_only_store_refuses(tmp_path: Path) -> None:
-    store = EvidenceStore(tmp_path / "evidence", tmp_path / "staging", read_only=True)
+    store = EvidenceFolder(tmp_path / "evidence", tmp_path / "staging", read_only=True)
     with pytest.raises(UnavailableError) as caught:
         store.put(b"abc")
     assert (caught.value.exit_code, caught.value.code) == (8, "evidence.read_only")
@@ -176,18 +176,18 @@ def test_read_only_store_refuses(tmp_path: Path) -> None:
 @pytest.mark.parametrize("staging", ["evidence", "evidence/tmp", "evidence/a/b"])
 def test_staging_inside_evidence_is_refused(tmp_path: Path, staging: str) -> None:
     with pytest.raises(UsageError):
-        EvidenceStore(tmp_path / "evidence", tmp_path / staging)
+        EvidenceFolder(tmp_path / "evidence", tmp_path / staging)
 
 
 @pytest.mark.parametrize(("said", "given_"), [(10, 9), (10, 11), (0, 1), (1, 0)])
-def test_a_source_of_another_size_is_refused(store: EvidenceStore, said: int, given_: int) -> None:
+def test_a_source_of_another_size_is_refused(store: EvidenceFolder, said: int, given_: int) -> None:
     with pytest.raises(UnavailableError, match="changed"):
         store.put(io.BytesIO(b"x" * given_), size=said)
     assert list(store.iter()) == []
     assert list(store.staging.iterdir()) == []
 
 
-def test_an_endless_source_ends_at_the_limit(store: EvidenceStore) -> None:
+def test_an_endless_source_ends_at_the_limit(store: EvidenceFolder) -> None:
     with Path("/dev/zero").open("rb") as endless, pytest.raises(UsageError):
         store.put(endless, limit=3 * CHUNK)
     assert list(store.staging.iterdir()) == []
@@ -204,21 +204,21 @@ class Growing(io.RawIOBase):
             file.write(b"more")
 
 
-def test_a_file_that_changes_while_read_is_refused(store: EvidenceStore, tmp_path: Path) -> None:
+def test_a_file_that_changes_while_read_is_refused(store: EvidenceFolder, tmp_path: Path) -> None:
     source = tmp_path / "log"
     source.write_bytes(b"x" * (2 * CHUNK))
     with pytest.raises(UnavailableError, match="changed"):
         store.put(source, progress=Growing(source))
 
 
-def test_a_file_touched_while_read_is_refused(store: EvidenceStore, tmp_path: Path) -> None:
+def test_a_file_touched_while_read_is_refused(store: EvidenceFolder, tmp_path: Path) -> None:
     source = tmp_path / "log"
     source.write_bytes(b"x" * (2 * CHUNK))
     with pytest.raises(UnavailableError, match="changed"):
         store.put(source, progress=lambda _: os.utime(source, ns=(1, 1)))
 
 
-def test_a_stream_that_breaks_leaves_nothing(store: EvidenceStore) -> None:
+def test_a_stream_that_breaks_leaves_nothing(store: EvidenceFolder) -> None:
     class Broken:
         def __init__(self) -> None:
             self.calls = 0
@@ -237,7 +237,7 @@ def test_a_stream_that_breaks_leaves_nothing(store: EvidenceStore) -> None:
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "fifo", "symlink", "device"])
-def test_paths_that_are_no_regular_file(store: EvidenceStore, tmp_path: Path, kind: str) -> None:
+def test_paths_that_are_no_regular_file(store: EvidenceFolder, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "source"
     if kind == "folder":
         path.mkdir()
@@ -252,7 +252,7 @@ def test_paths_that_are_no_regular_file(store: EvidenceStore, tmp_path: Path, ki
     assert list(store.iter()) == []
 
 
-def test_progress_counts_up_to_the_size(store: EvidenceStore) -> None:
+def test_progress_counts_up_to_the_size(store: EvidenceFolder) -> None:
     seen: list[int] = []
     store.put(b"x" * (2 * CHUNK + 5), progress=seen.append)
     assert seen == [CHUNK, 2 * CHUNK, 2 * CHUNK + 5]
@@ -273,7 +273,7 @@ def test_progress_counts_up_to_the_size(store: EvidenceStore) -> None:
     ],
 )
 def test_a_failing_system_call_is_explained_and_leaves_no_blob(
-    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: str
+    store: EvidenceFolder, monkeypatch: pytest.MonkeyPatch, call: str, number: int, code: str
 ) -> None:
     def fail(*_: object, **__: object) -> int:
         raise OSError(number, os.strerror(number))
@@ -294,10 +294,10 @@ def test_a_real_full_file_is_disk_full_and_the_store_works_afterwards(tmp_path: 
 import resource, signal
 from pathlib import Path
 from muniment.domain.errors import UnavailableError
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-store = EvidenceStore(Path({str(tmp_path / "evidence")!r}), Path({str(tmp_path / "staging")!r}))
+store = EvidenceFolder(Path({str(tmp_path / "evidence")!r}), Path({str(tmp_path / "staging")!r}))
 try:
     store.put(b"x" * 200_000)
 except UnavailableError as error:
@@ -312,7 +312,7 @@ store.put(b"x" * 50_000)
 
 
 def test_file_is_synced_before_its_name_and_the_name_before_the_answer(
-    store: EvidenceStore, monkeypatch: pytest.MonkeyPatch
+    store: EvidenceFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
     real_sync, real_link = os.fsync, os.link
@@ -335,7 +335,7 @@ def test_file_is_synced_before_its_name_and_the_name_before_the_answer(
     assert ["fsync staging/put", "link", f"fsync {shard}/{rest}", f"fsync {shard}"] == calls
 
 
-def test_many_threads_store_the_same_bytes_once(store: EvidenceStore) -> None:
+def test_many_threads_store_the_same_bytes_once(store: EvidenceFolder) -> None:
     answers: list[object] = []
 
     def work() -> None:
@@ -355,7 +355,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     source = tmp_path / "large"
     with source.open("wb") as file:
         file.truncate(192 << 20)
-    store = EvidenceStore(tmp_path / "evidence", tmp_path / "staging")
+    store = EvidenceFolder(tmp_path / "evidence", tmp_path / "staging")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     blob = store.put(source)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
@@ -364,7 +364,7 @@ def test_memory_stays_flat(tmp_path: Path) -> None:
     store.path(blob.blake3).unlink()
 
 
-def test_iter_is_sorted_and_strays_are_told_apart(store: EvidenceStore) -> None:
+def test_iter_is_sorted_and_strays_are_told_apart(store: EvidenceFolder) -> None:
     blobs = sorted(store.put(bytes([i])).blake3 for i in range(40))
     (store.root / "README").write_text("x")
     (store.root / blobs[0][:2] / "short").write_text("x")
@@ -379,7 +379,7 @@ def test_iter_is_sorted_and_strays_are_told_apart(store: EvidenceStore) -> None:
     flip=st.data(),
 )
 def test_any_pieces_give_one_digest_and_any_flipped_bit_is_found(
-    store: EvidenceStore, data: bytes, pieces: list[int], flip: st.DataObject
+    store: EvidenceFolder, data: bytes, pieces: list[int], flip: st.DataObject
 ) -> None:
     class Pieces:
         def __init__(self) -> None:

@@ -14,7 +14,7 @@ from muniment.app.evidence_summary import summarized
 from muniment.app.reading import Reader
 from muniment.domain.errors import NotFoundError
 from muniment.store.api import Draft
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.memory import MemoryLog
 
 
@@ -35,7 +35,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[MemoryLog, Any, Path
     root = tmp_path_factory.mktemp("explain")
     clock = story.Clock()
     log = MemoryLog("records", clock=clock)
-    teller = story.Story(log, clock, EvidenceStore(root / "evidence", root / "staging"))
+    teller = story.Story(log, clock, EvidenceFolder(root / "evidence", root / "staging"))
     teller.whole()
     return log, teller, root
 
@@ -193,7 +193,7 @@ def test_gap_and_damage_exit_seven(reader: Reader, tmp_path: Path) -> None:
     root = tmp_path
     clock = story.Clock()
     log = MemoryLog("records", clock=clock)
-    evidence = EvidenceStore(root / "evidence", root / "staging")
+    evidence = EvidenceFolder(root / "evidence", root / "staging")
     story.Story(log, clock, evidence).whole()
     reader = Reader(log, now=clock.now, base=root / "home")
     rows = summarized(reader, evidence)["data"]

@@ -23,18 +23,18 @@ from muniment.domain.errors import (
     UsageError,
     WrongError,
 )
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 
 SLOT = "prod/stable/eu"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> EvidenceStore:
-    return EvidenceStore(tmp_path / "evidence", tmp_path / "tmp")
+def store(tmp_path: Path) -> EvidenceFolder:
+    return EvidenceFolder(tmp_path / "evidence", tmp_path / "tmp")
 
 
 @pytest.fixture
-def packs(tmp_path: Path, store: EvidenceStore) -> list[dict[str, Any]]:
+def packs(tmp_path: Path, store: EvidenceFolder) -> list[dict[str, Any]]:
     made = []
     for name in ("one", "two"):
         source = tmp_path / name
@@ -61,7 +61,7 @@ def pid(manifest: dict[str, Any]) -> str:
     return str(manifest["runtime_pack_id"])
 
 
-def install(target: Path, manifest: dict[str, Any], store: EvidenceStore, attempt: str = "t1") -> Path:
+def install(target: Path, manifest: dict[str, Any], store: EvidenceFolder, attempt: str = "t1") -> Path:
     driver.fetch(target, manifest, store, attempt)
     assert passed(driver.verify(target, attempt, pid(manifest)))
     assert pid(manifest) == driver.stage(target, attempt, pid(manifest))
@@ -73,7 +73,7 @@ def overwrite(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def test_the_whole_route(target: Path, packs: list[dict[str, Any]], store: EvidenceStore) -> None:
+def test_the_whole_route(target: Path, packs: list[dict[str, Any]], store: EvidenceFolder) -> None:
     assert driver.read_active(target) is None
     for number, manifest in enumerate([*packs, packs[0]]):
         install(target, manifest, store, f"t{number}")
@@ -86,7 +86,7 @@ def test_the_whole_route(target: Path, packs: list[dict[str, Any]], store: Evide
     assert list((target / "staging").iterdir()) == []
 
 
-def test_every_step_can_be_repeated(target: Path, packs: list[dict[str, Any]], store: EvidenceStore) -> None:
+def test_every_step_can_be_repeated(target: Path, packs: list[dict[str, Any]], store: EvidenceFolder) -> None:
     one = packs[0]
     driver.fetch(target, one, store, "t1")
     driver.fetch(target, one, store, "t1")
@@ -134,7 +134,7 @@ def test_adopt_leaves_what_runs_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["symlink", "file", "fifo", "dangling"])
 def test_a_target_that_is_no_folder(
-    tmp_path: Path, kind: str, packs: list[dict[str, Any]], store: EvidenceStore
+    tmp_path: Path, kind: str, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     place = tmp_path / "t"
     if kind == "symlink":
@@ -158,7 +158,7 @@ def test_a_target_that_is_no_folder(
 
 
 def test_steps_on_what_is_no_target_yet(
-    tmp_path: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    tmp_path: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     (tmp_path / "t").mkdir()
     for place in (tmp_path / "t", tmp_path / "absent"):
@@ -171,7 +171,7 @@ def test_steps_on_what_is_no_target_yet(
 
 @pytest.mark.parametrize("name", ["packs", "staging"])
 def test_a_symlink_in_the_layout_is_refused(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore, tmp_path: Path, name: str
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "outside").mkdir()
     (target / name).rmdir()
@@ -182,7 +182,9 @@ def test_a_symlink_in_the_layout_is_refused(
 
 
 @pytest.mark.parametrize("attempt", ["", "..", ".", "a/b", "../x", ".hidden", "a" * 129, "a\n", "a b"])
-def test_attempt_names(target: Path, packs: list[dict[str, Any]], store: EvidenceStore, attempt: str) -> None:
+def test_attempt_names(
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, attempt: str
+) -> None:
     for call in (
         lambda: driver.fetch(target, packs[0], store, attempt),
         lambda: driver.verify(target, attempt, pid(packs[0])),
@@ -242,7 +244,7 @@ DAMAGES = [alter, cut, add, drop, drop_manifest, garble_manifest]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_attempt_is_never_staged(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore, damage: Callable[[Path], None]
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, damage: Callable[[Path], None]
 ) -> None:
     damage(driver.fetch(target, packs[0], store, "t1"))
     checks = driver.verify(target, "t1", pid(packs[0]))
@@ -258,7 +260,7 @@ def test_a_damaged_attempt_is_never_staged(
 
 
 def test_another_pack_than_the_wanted_one(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     driver.fetch(target, packs[0], store, "t1")
     assert attack_of(driver.verify(target, "t1", pid(packs[1]))) == "wrong_software"
@@ -268,7 +270,7 @@ def test_another_pack_than_the_wanted_one(
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_installed_pack_is_not_overwritten_and_not_used(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore, damage: Callable[[Path], None]
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, damage: Callable[[Path], None]
 ) -> None:
     place = install(target, packs[0], store)
     driver.switch(target, pid(packs[0]))
@@ -289,7 +291,7 @@ def test_a_damaged_installed_pack_is_not_overwritten_and_not_used(
 
 
 def test_an_empty_folder_under_a_packs_name_is_not_replaced(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     (target / "packs" / pid(packs[0])[7:]).mkdir()
     driver.fetch(target, packs[0], store, "t1")
@@ -303,7 +305,7 @@ def test_an_empty_folder_under_a_packs_name_is_not_replaced(
     "text", ["/etc", "../elsewhere", "packs", "packs/x", "./packs/" + "0" * 64, "packs/" + "0" * 64]
 )
 def test_foreign_and_dangling_links(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore, text: str
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, text: str
 ) -> None:
     (target / "active").symlink_to(text)
     for call in (lambda: driver.read_active(target), lambda: driver.verify_active(target)):
@@ -320,7 +322,7 @@ def test_foreign_and_dangling_links(
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_active_that_is_no_link_is_never_replaced(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore, kind: str
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, kind: str
 ) -> None:
     install(target, packs[0], store)
     if kind == "file":
@@ -338,7 +340,7 @@ def test_active_that_is_no_link_is_never_replaced(
 
 
 def test_a_manifest_of_another_pack_is_a_mixture(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     place = install(target, packs[0], store)
     driver.switch(target, pid(packs[0]))
@@ -352,7 +354,7 @@ def test_a_manifest_of_another_pack_is_a_mixture(
     "data", [b"", b"{", b"[]", b"{}", b'{"v":2,"target":"-","slots":["a/b/c"]}', b'{"v":1}', b"[" * 50_000]
 )
 def test_a_damaged_target_file(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore, data: bytes
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder, data: bytes
 ) -> None:
     (target / "target.json").write_bytes(data)
     for call in (
@@ -365,7 +367,7 @@ def test_a_damaged_target_file(
 
 
 def test_abandon_removes_its_own_attempt_only(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     driver.fetch(target, packs[0], store, "mine")
     driver.fetch(target, packs[1], store, "theirs")
@@ -383,7 +385,7 @@ def test_abandon_follows_no_link(target: Path, tmp_path: Path) -> None:
 
 
 def test_two_activations_do_not_interleave(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     script = (
         "import sys; from pathlib import Path; from muniment.app.folder import locked\n"
@@ -429,7 +431,7 @@ def test_threads_do_not_interleave_and_one_thread_may_nest(target: Path) -> None
 def test_a_failing_system_call_leaves_the_old_pack(
     target: Path,
     packs: list[dict[str, Any]],
-    store: EvidenceStore,
+    store: EvidenceFolder,
     monkeypatch: pytest.MonkeyPatch,
     call: str,
     number: int,
@@ -453,7 +455,7 @@ def test_a_failing_system_call_leaves_the_old_pack(
 
 
 def test_a_pack_larger_than_the_disk_is_refused_before_it_is_copied(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     packs[0]["files"][0]["bytes"] = 2**52
     with pytest.raises(UnavailableError) as caught:
@@ -463,7 +465,7 @@ def test_a_pack_larger_than_the_disk_is_refused_before_it_is_copied(
 
 
 def test_a_full_disk_while_copying(
-    target: Path, tmp_path: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, tmp_path: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     script = """
 import resource, signal, sys
@@ -471,12 +473,12 @@ from pathlib import Path
 from muniment.app import folder
 from muniment.app.pack_manifest import parse_manifest
 from muniment.domain.errors import UnavailableError
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 base = Path(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    folder.fetch(base / "target", parse_manifest(sys.stdin.buffer.read()), EvidenceStore(base / "evidence",
+    folder.fetch(base / "target", parse_manifest(sys.stdin.buffer.read()), EvidenceFolder(base / "evidence",
     base / "tmp"), "t1")
 except UnavailableError as error:
     raise SystemExit(error.exit_code)
@@ -494,7 +496,7 @@ except UnavailableError as error:
 
 
 def test_a_killed_switch_leaves_one_link_that_the_next_one_takes(
-    target: Path, packs: list[dict[str, Any]], store: EvidenceStore
+    target: Path, packs: list[dict[str, Any]], store: EvidenceFolder
 ) -> None:
     install(target, packs[0], store)
     (target / ".active.next").symlink_to("packs/" + "0" * 64)

@@ -29,7 +29,7 @@ from muniment.domain.errors import (
     UsageError,
     WrongError,
 )
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 
 FILES = {
     "a-b.txt": b"dash",
@@ -41,8 +41,8 @@ FILES = {
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> EvidenceStore:
-    return EvidenceStore(tmp_path / "store" / "evidence", tmp_path / "store" / "staging")
+def store(tmp_path: Path) -> EvidenceFolder:
+    return EvidenceFolder(tmp_path / "store" / "evidence", tmp_path / "store" / "staging")
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def member(
     return info, data
 
 
-def test_folder_manifest_is_sorted_by_bytes_and_complete(store: EvidenceStore, folder: Path) -> None:
+def test_folder_manifest_is_sorted_by_bytes_and_complete(store: EvidenceFolder, folder: Path) -> None:
     taken = collect(folder, store)
     assert [f["path"] for f in taken.manifest["files"]] == [
         "a-b.txt",
@@ -89,7 +89,7 @@ def test_folder_manifest_is_sorted_by_bytes_and_complete(store: EvidenceStore, f
     canonical.check_profile(taken.manifest)
 
 
-def test_metadata_never_changes_the_digest_and_bytes_always_do(store: EvidenceStore, folder: Path) -> None:
+def test_metadata_never_changes_the_digest_and_bytes_always_do(store: EvidenceFolder, folder: Path) -> None:
     before = collect(folder, store).digest
     os.utime(folder / "a/b.txt", ns=(1, 1))
     (folder / "a/b.txt").chmod(0o755)
@@ -104,7 +104,7 @@ def test_metadata_never_changes_the_digest_and_bytes_always_do(store: EvidenceSt
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz", ".tgz", ".zip"])
 def test_an_archive_of_a_folder_is_the_same_intake(
-    store: EvidenceStore, folder: Path, tmp_path: Path, suffix: str
+    store: EvidenceFolder, folder: Path, tmp_path: Path, suffix: str
 ) -> None:
     path = tmp_path / f"src{suffix}"
     if suffix == ".zip":
@@ -122,18 +122,18 @@ def test_an_archive_of_a_folder_is_the_same_intake(
     assert path.stat().st_size == kept["bytes"]
 
 
-def test_one_file_and_standard_input(store: EvidenceStore, folder: Path) -> None:
+def test_one_file_and_standard_input(store: EvidenceFolder, folder: Path) -> None:
     assert [f["path"] for f in collect(folder / "a/b.txt", store).manifest["files"]] == ["b.txt"]
     taken = collect("-", store, stdin=io.BytesIO(b"slash"))
     assert [(f["path"], f["bytes"]) for f in taken.manifest["files"]] == [("stdin", 5)]
 
 
-def test_endless_standard_input_ends(store: EvidenceStore) -> None:
+def test_endless_standard_input_ends(store: EvidenceFolder) -> None:
     with Path("/dev/zero").open("rb") as endless, pytest.raises(UsageError):
         collect("-", store, stdin=endless, limits=Limits(max_bytes=5_000_000))
 
 
-def test_exclusions_are_listed_with_their_pattern(store: EvidenceStore, folder: Path) -> None:
+def test_exclusions_are_listed_with_their_pattern(store: EvidenceFolder, folder: Path) -> None:
     (folder / ".git").mkdir()
     (folder / ".git/HEAD").symlink_to("/etc/passwd")
     (folder / "link").symlink_to("empty")
@@ -147,7 +147,7 @@ def test_exclusions_are_listed_with_their_pattern(store: EvidenceStore, folder: 
     assert [f["path"] for f in taken.manifest["files"]] == ["a-b.txt", "empty", "grüße.txt"]
 
 
-def test_exclusions_reach_into_archives(store: EvidenceStore, tmp_path: Path) -> None:
+def test_exclusions_reach_into_archives(store: EvidenceFolder, tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     path.write_bytes(tar([member("keep"), member("vendor/a"), member("vendor/b/c"), member("x.pyc")]))
     taken = collect(path, store, exclude=["vendor", "*.pyc"])
@@ -158,7 +158,7 @@ def test_exclusions_reach_into_archives(store: EvidenceStore, tmp_path: Path) ->
     ]
 
 
-def test_progress_is_one_count_over_all_files(store: EvidenceStore, folder: Path) -> None:
+def test_progress_is_one_count_over_all_files(store: EvidenceFolder, folder: Path) -> None:
     seen: list[int] = []
     taken = collect(folder, store, progress=seen.append)
     assert sorted(seen) == seen
@@ -228,7 +228,7 @@ BAD: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(BAD))
-def test_what_a_folder_must_not_hold(store: EvidenceStore, folder: Path, kind: str) -> None:
+def test_what_a_folder_must_not_hold(store: EvidenceFolder, folder: Path, kind: str) -> None:
     BAD[kind](folder)
     with pytest.raises(UsageError) as caught:
         collect(folder, store)
@@ -237,7 +237,7 @@ def test_what_a_folder_must_not_hold(store: EvidenceStore, folder: Path, kind: s
     assert caught.value.hint
 
 
-def test_nothing_to_take_in(store: EvidenceStore, tmp_path: Path, folder: Path) -> None:
+def test_nothing_to_take_in(store: EvidenceFolder, tmp_path: Path, folder: Path) -> None:
     (tmp_path / "void").mkdir()
     (tmp_path / "e.tar").write_bytes(tar([]))
     for source in (tmp_path / "void", tmp_path / "absent", tmp_path / "e.tar"):
@@ -248,7 +248,7 @@ def test_nothing_to_take_in(store: EvidenceStore, tmp_path: Path, folder: Path) 
 
 
 def test_a_store_inside_the_folder_must_be_excluded(folder: Path) -> None:
-    store = EvidenceStore(folder / ".muniment" / "evidence", folder / ".muniment" / "staging")
+    store = EvidenceFolder(folder / ".muniment" / "evidence", folder / ".muniment" / "staging")
     store.put(b"a store that is in use")
     with pytest.raises(UsageError, match="evidence store itself"):
         collect(folder, store)
@@ -256,7 +256,7 @@ def test_a_store_inside_the_folder_must_be_excluded(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("limits", [Limits(max_files=3), Limits(max_bytes=5000)])
-def test_limits_of_a_folder(store: EvidenceStore, folder: Path, limits: Limits) -> None:
+def test_limits_of_a_folder(store: EvidenceFolder, folder: Path, limits: Limits) -> None:
     with pytest.raises(UsageError):
         collect(folder, store, limits=limits)
 
@@ -307,7 +307,7 @@ CHANGES: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(CHANGES))
-def test_a_folder_that_changes_meanwhile_fails(store: EvidenceStore, folder: Path, kind: str) -> None:
+def test_a_folder_that_changes_meanwhile_fails(store: EvidenceFolder, folder: Path, kind: str) -> None:
     done: list[int] = []
 
     def meddle(count: int) -> None:
@@ -341,7 +341,7 @@ def test_a_swapped_parent_cannot_lead_out(folder: Path) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_members_a_tar_must_not_hold(
-    store: EvidenceStore, tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes], mode: str
+    store: EvidenceFolder, tmp_path: Path, bad: tuple[tarfile.TarInfo, bytes], mode: str
 ) -> None:
     path = tmp_path / ("x.tar" if mode == "w" else "x.tgz")
     path.write_bytes(tar([member("ok"), bad], mode))
@@ -368,7 +368,7 @@ def zipped(*names: tuple[str, bytes, int]) -> bytes:
     ],
 )  # fmt: skip
 def test_members_a_zip_must_not_hold(
-    store: EvidenceStore, tmp_path: Path, bad: tuple[str, bytes, int]
+    store: EvidenceFolder, tmp_path: Path, bad: tuple[str, bytes, int]
 ) -> None:
     (tmp_path / "x.zip").write_bytes(zipped(("ok", b"x", 0o644), bad))
     with pytest.raises((UsageError, WrongError)):
@@ -376,7 +376,7 @@ def test_members_a_zip_must_not_hold(
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_the_same_name_twice_in_an_archive(store: EvidenceStore, tmp_path: Path) -> None:
+def test_the_same_name_twice_in_an_archive(store: EvidenceFolder, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(zipped(("ok", b"x", 0), ("ok", b"y", 0)))
     (tmp_path / "x.tar").write_bytes(tar([member("ok"), member("./ok")]))
     for name in ("x.zip", "x.tar"):
@@ -384,7 +384,7 @@ def test_the_same_name_twice_in_an_archive(store: EvidenceStore, tmp_path: Path)
             collect(tmp_path / name, store)
 
 
-def test_an_encrypted_zip_is_refused(store: EvidenceStore, tmp_path: Path) -> None:
+def test_an_encrypted_zip_is_refused(store: EvidenceFolder, tmp_path: Path) -> None:
     data = bytearray(zipped(("ok", b"x", 0)))
     at = data.index(b"PK\x01\x02")
     data[6] |= 1
@@ -395,7 +395,7 @@ def test_an_encrypted_zip_is_refused(store: EvidenceStore, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["tgz", "zip"])
-def test_a_bomb_ends_at_the_limit(store: EvidenceStore, tmp_path: Path, kind: str) -> None:
+def test_a_bomb_ends_at_the_limit(store: EvidenceFolder, tmp_path: Path, kind: str) -> None:
     zeros = bytes(40 << 20)
     path = tmp_path / f"bomb.{kind}"
     path.write_bytes(zipped(("z", zeros, 0)) if kind == "zip" else gzip.compress(tar([member("z", zeros)])))
@@ -404,13 +404,13 @@ def test_a_bomb_ends_at_the_limit(store: EvidenceStore, tmp_path: Path, kind: st
     assert caught.value.code == "intake.bomb"
 
 
-def test_too_many_members(store: EvidenceStore, tmp_path: Path) -> None:
+def test_too_many_members(store: EvidenceFolder, tmp_path: Path) -> None:
     (tmp_path / "x.tar").write_bytes(tar([member(f"f{i}") for i in range(12)]))
     with pytest.raises(UsageError):
         collect(tmp_path / "x.tar", store, limits=Limits(max_files=10))
 
 
-def test_a_huge_tar_header_is_not_read_into_memory(store: EvidenceStore, tmp_path: Path) -> None:
+def test_a_huge_tar_header_is_not_read_into_memory(store: EvidenceFolder, tmp_path: Path) -> None:
     info = tarfile.TarInfo("pax")
     info.type, info.size = tarfile.XHDTYPE, 12 << 20
     (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.USTAR_FORMAT) + bytes((12 << 20) + 10240))
@@ -419,7 +419,7 @@ def test_a_huge_tar_header_is_not_read_into_memory(store: EvidenceStore, tmp_pat
     assert caught.value.code == "intake.bomb"
 
 
-def test_every_cut_of_a_tar_is_noticed(store: EvidenceStore, tmp_path: Path) -> None:
+def test_every_cut_of_a_tar_is_noticed(store: EvidenceFolder, tmp_path: Path) -> None:
     whole = tar([member("a", b"x" * 700), member("b", b"y" * 10)])
     (tmp_path / "x.tar").write_bytes(whole)
     assert collect(tmp_path / "x.tar", store).files == 2
@@ -431,7 +431,7 @@ def test_every_cut_of_a_tar_is_noticed(store: EvidenceStore, tmp_path: Path) -> 
             collect(tmp_path / "x.tar", store)
 
 
-def test_a_broken_header_in_the_middle_of_a_tar_is_no_end(store: EvidenceStore, tmp_path: Path) -> None:
+def test_a_broken_header_in_the_middle_of_a_tar_is_no_end(store: EvidenceFolder, tmp_path: Path) -> None:
     whole = bytearray(tar([member("a"), member("b"), member("c")]))
     whole[1024] ^= 1
     (tmp_path / "x.tar").write_bytes(whole)
@@ -440,7 +440,7 @@ def test_a_broken_header_in_the_middle_of_a_tar_is_no_end(store: EvidenceStore, 
 
 
 @pytest.mark.parametrize("name", ["x.tar", "x.tar.gz", "x.zip"])
-def test_garbage_is_no_archive(store: EvidenceStore, tmp_path: Path, name: str) -> None:
+def test_garbage_is_no_archive(store: EvidenceFolder, tmp_path: Path, name: str) -> None:
     shuffle = random.Random(7)
     for size in (0, 1, 100, 5000):
         (tmp_path / name).write_bytes(shuffle.randbytes(size))
@@ -451,7 +451,7 @@ def test_garbage_is_no_archive(store: EvidenceStore, tmp_path: Path, name: str) 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0, 10**6), value=st.integers(0, 255), kind=st.sampled_from(["tar", "tgz", "zip"]))
 def test_a_changed_byte_never_crashes_the_reader(
-    store: EvidenceStore, tmp_path: Path, at: int, value: int, kind: str
+    store: EvidenceFolder, tmp_path: Path, at: int, value: int, kind: str
 ) -> None:
     data = bytearray(
         zipped(("a", b"x" * 50, 0o644), ("b/c", b"y", 0o755))
@@ -468,7 +468,7 @@ def test_a_changed_byte_never_crashes_the_reader(
         assert store.check(item["blake3"], item["sha256"], item["bytes"]) is None
 
 
-def test_a_zip_whose_crc_is_wrong_is_damaged(store: EvidenceStore, tmp_path: Path) -> None:
+def test_a_zip_whose_crc_is_wrong_is_damaged(store: EvidenceFolder, tmp_path: Path) -> None:
     data = bytearray(zipped(("a", b"x" * 50, 0o644)))
     at = data.index(b"PK\x01\x02")
     (crc,) = struct.unpack_from("<I", data, at + 16)
@@ -479,7 +479,7 @@ def test_a_zip_whose_crc_is_wrong_is_damaged(store: EvidenceStore, tmp_path: Pat
         collect(tmp_path / "x.zip", store)
 
 
-def test_materialize_gives_the_tree_back(store: EvidenceStore, folder: Path, tmp_path: Path) -> None:
+def test_materialize_gives_the_tree_back(store: EvidenceFolder, folder: Path, tmp_path: Path) -> None:
     taken = collect(folder, store)
     materialize(taken.manifest, store, tmp_path / "out")
     found = {
@@ -496,7 +496,7 @@ def test_materialize_gives_the_tree_back(store: EvidenceStore, folder: Path, tmp
 
 
 def test_materialize_from_damaged_or_missing_evidence_leaves_nothing(
-    store: EvidenceStore, folder: Path, tmp_path: Path
+    store: EvidenceFolder, folder: Path, tmp_path: Path
 ) -> None:
     taken = collect(folder, store)
     path = store.path(taken.manifest["files"][-1]["blake3"])
@@ -519,7 +519,7 @@ def test_materialize_from_damaged_or_missing_evidence_leaves_nothing(
     ],
 )  # fmt: skip
 def test_materialize_trusts_no_manifest(
-    store: EvidenceStore, folder: Path, tmp_path: Path, change: dict[str, object]
+    store: EvidenceFolder, folder: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
     item = collect(folder / "a/b.txt", store).manifest["files"][0]
     with pytest.raises(InvalidError):

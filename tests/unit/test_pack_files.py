@@ -27,7 +27,7 @@ from muniment.app.pack_files import (
 )
 from muniment.domain import canonical
 from muniment.domain.errors import InvalidError, MunimentError, NotFoundError, UsageError, WrongError
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 
 FILES = {"bin/run": b"#!/bin/sh\n", "data/a": b"alpha", "data/b": b"x" * 3000, "z": b""}
 KEYS = [Ed25519PrivateKey.from_private_bytes(bytes([i]) * 32) for i in range(1, 4)]
@@ -67,8 +67,8 @@ def manifest(folder: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> EvidenceStore:
-    return EvidenceStore(tmp_path / "evidence", tmp_path / "staging")
+def store(tmp_path: Path) -> EvidenceFolder:
+    return EvidenceFolder(tmp_path / "evidence", tmp_path / "staging")
 
 
 def verify(folder: Path, manifest: dict[str, Any], **options: Any) -> list[Check]:
@@ -377,7 +377,7 @@ def test_make_refuses_an_empty_folder_and_links(folder: Path, tmp_path: Path) ->
 
 
 def test_into_evidence_and_out_again(
-    folder: Path, manifest: dict[str, Any], store: EvidenceStore, tmp_path: Path
+    folder: Path, manifest: dict[str, Any], store: EvidenceFolder, tmp_path: Path
 ) -> None:
     stored = store_pack(folder, manifest, store)
     assert manifest == parse_manifest(store.read(stored.manifest.blake3, limit=1 << 20))
@@ -391,7 +391,7 @@ def test_into_evidence_and_out_again(
 
 @pytest.mark.parametrize("damage", [truncate, remove, lengthen, alter, link_for_file, folder_for_file])
 def test_a_damaged_folder_is_not_stored(
-    folder: Path, manifest: dict[str, Any], store: EvidenceStore, damage: Callable[[Path], None]
+    folder: Path, manifest: dict[str, Any], store: EvidenceFolder, damage: Callable[[Path], None]
 ) -> None:
     damage(folder)
     with pytest.raises((WrongError, UsageError)):
@@ -399,7 +399,7 @@ def test_a_damaged_folder_is_not_stored(
 
 
 def test_fetch_from_damaged_or_missing_evidence_is_no_pack(
-    folder: Path, manifest: dict[str, Any], store: EvidenceStore, tmp_path: Path
+    folder: Path, manifest: dict[str, Any], store: EvidenceFolder, tmp_path: Path
 ) -> None:
     store_pack(folder, manifest, store)
     blob = store.path(manifest["files"][2]["blake3"])
@@ -415,7 +415,7 @@ def test_fetch_from_damaged_or_missing_evidence_is_no_pack(
         assert not passed(verify(tmp_path / name, manifest))
 
 
-def test_fetch_trusts_no_manifest(manifest: dict[str, Any], store: EvidenceStore, tmp_path: Path) -> None:
+def test_fetch_trusts_no_manifest(manifest: dict[str, Any], store: EvidenceFolder, tmp_path: Path) -> None:
     manifest["files"][1]["path"] = "../evil"
     with pytest.raises(MunimentError):
         fetch_pack(manifest, store, tmp_path / "out")

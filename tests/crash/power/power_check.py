@@ -21,7 +21,7 @@ from muniment.domain.errors import ConflictError, MunimentError, NotFoundError
 from muniment.domain.query import Item
 from muniment.store import checkpoint, merkle
 from muniment.store.api import Condition, Draft, Log
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.open import create_log, open_log
 
 _name = re.compile(rb'"name":"([^"]*):(\d+)/(\d+)"')
@@ -162,7 +162,7 @@ def _records(log: Log, told: Promised) -> Iterator[str]:
 
 
 def _evidence(store: Path, told: Promised) -> Iterator[str]:
-    evidence = EvidenceStore(store / "evidence", store / "staging")
+    evidence = EvidenceFolder(store / "evidence", store / "staging")
     for blob in told.blobs:
         if (problem := evidence.check(*blob)) is not None:
             yield f"acknowledged blob: {problem}"
@@ -247,7 +247,7 @@ def _target(target: Path, told: Promised, base: Path) -> Iterator[str]:
 
 def _again(target: Path, told: Promised, base: Path) -> Iterator[str]:
     """The whole route once more, for both packs, under the names of attempts that were cut."""
-    evidence = EvidenceStore(base / "evidence", base / "tmp", read_only=True)
+    evidence = EvidenceFolder(base / "evidence", base / "tmp", read_only=True)
     folder.adopt(target, "-", "prod/stable/eu")
     for turn, name in enumerate(("one", "two")):
         manifest = parse_manifest((base / "source" / f"{name}.json").read_bytes())

@@ -30,7 +30,7 @@ from muniment.domain import channel
 from muniment.domain.query import Item
 from muniment.store import merkle
 from muniment.store.api import Condition, Draft, Log
-from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.open import create_log, open_log
 
 _mark = ctypes.CDLL(None).power_mark
@@ -181,7 +181,7 @@ def evidence_scenario(disk: Path, chance: random.Random) -> None:
     store = disk / "store"
     log = create_log(store)
     mark("created")
-    left, right = (EvidenceStore(store / "evidence", store / "staging") for _ in range(2))
+    left, right = (EvidenceFolder(store / "evidence", store / "staging") for _ in range(2))
     kept: list[bytes] = []
     for number in range(14):
         data = chance.randbytes(chance.choice([0, 10, 700, 5_000, 70_000]))
@@ -198,7 +198,7 @@ def evidence_scenario(disk: Path, chance: random.Random) -> None:
 # --- activation
 
 
-def build(source: Path, evidence: EvidenceStore, name: str) -> dict[str, Any]:
+def build(source: Path, evidence: EvidenceFolder, name: str) -> dict[str, Any]:
     for number in range(4):
         path = source / name / f"d{number % 2}" / f"file{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def build(source: Path, evidence: EvidenceStore, name: str) -> dict[str, Any]:
 def activation_scenario(disk: Path, chance: random.Random) -> None:
     """Two packs by turns: fetch, verify, stage, switch. What they are made of lies beside the disk."""
     base = disk.parent
-    evidence = EvidenceStore(base / "evidence", base / "tmp")
+    evidence = EvidenceFolder(base / "evidence", base / "tmp")
     packs = [build(base / "source", evidence, name) for name in ("one", "two")]
     target = disk / "target"
     folder.adopt(target, "-", "prod/stable/eu")
