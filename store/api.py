@@ -171,6 +171,10 @@ class Log(Protocol):
         """Positions of those record ids that are in the log."""
         ...
 
+    def types(self) -> list[str]:
+        """Every type the log holds, in order of its first record; costs what the index costs, not the log."""
+        ...
+
     def head(self) -> Head:
         """The head as of now; it covers every acknowledged record."""
         ...

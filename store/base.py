@@ -68,6 +68,10 @@ class BaseLog(ABC):
         """Positions of those record ids that are in the log."""
 
     @abstractmethod
+    def types(self) -> list[str]:
+        """Every type the log holds, in order of its first record."""
+
+    @abstractmethod
     def leaves(self, *, after: int = 0, until: int | None = None) -> Iterator[bytes]:
         """Stored leaf hashes in order of position."""
 

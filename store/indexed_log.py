@@ -100,6 +100,10 @@ class IndexedLog(BaseLog):
         known = [id_ for id_ in ids if is_record_id(id_)]
         return {id_: position for id_, position, _ in self._reads.by_ids(known)} if known else {}
 
+    def types(self) -> list[str]:
+        """Every type the log holds, in order of its first record."""
+        return list(self._tail_to(self._size()).types)
+
     def leaves(self, *, after: int = 0, until: int | None = None) -> Iterator[bytes]:
         """Stored leaf hashes in order of position."""
         end = self._end(until)

@@ -114,6 +114,11 @@ class MemoryLog(BaseLog):
         self._check_open()
         return len(self._bodies)
 
+    def types(self) -> list[str]:
+        """Every type the log holds, in order of its first record."""
+        with self._lock:
+            return list(dict.fromkeys(type_ for type_, _ in self._kinds))
+
     def positions_of(self, ids: Sequence[str]) -> dict[str, int]:
         """Positions of those record ids that are in the log."""
         self._check_open()
