@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from muniment.domain.errors import UsageError
 from muniment.store.api import KIND_RECORDS, Log
 from muniment.store.base import Clock
+from muniment.store.postgres_url import is_postgres
 from muniment.store.sqlite_log import SqliteLog
 
 
@@ -15,7 +16,7 @@ def open_log(url: str | Path, *, read_only: bool = False, clock: Clock | None = 
     """Open the log of a store.
 
     Args:
-        url: a folder, or `sqlite:///` and its absolute path (percent-encoded).
+        url: a folder, `sqlite:///` and its absolute path (percent-encoded), or `postgresql://…` (`store.postgres_url`).
         read_only: appends are refused, whatever the rights on the file.
         clock: microseconds since 1970; the host's clock if not given.
 
@@ -23,6 +24,10 @@ def open_log(url: str | Path, *, read_only: bool = False, clock: Clock | None = 
         UsageError: no such kind of store in this version.
         NotFoundError, WrongError, InvalidError, UnfitError, UnavailableError: see `SqliteLog.open`.
     """
+    if isinstance(url, str) and is_postgres(url):
+        from muniment.store.postgres_log import PostgresLog
+
+        return PostgresLog.open(url, read_only=read_only, clock=clock)
     return SqliteLog.open(folder_of(url), read_only=read_only, clock=clock)
 
 
@@ -33,6 +38,10 @@ def create_log(url: str | Path, kind: str = KIND_RECORDS, *, clock: Clock | None
         ConflictError: there is one already.
         UsageError, UnfitError, UnavailableError: see `open_log`.
     """
+    if isinstance(url, str) and is_postgres(url):
+        from muniment.store.postgres_log import PostgresLog
+
+        return PostgresLog.create(url, kind=kind, clock=clock)
     return SqliteLog.create(folder_of(url), kind=kind, clock=clock)
 
 
@@ -46,20 +55,17 @@ def folder_of(url: str | Path) -> Path:
     if isinstance(url, Path):
         return url
     scheme, mark, _ = url.partition("://")
-    if url.startswith(("postgres:", "postgresql:")):
-        scheme, mark = url.partition(":")[0], "://"
     if not mark:
         if not url or "\0" in url:
             raise UsageError("the store has no name", code="store.url", expected="a folder")
         return Path(url).expanduser()
     if scheme != "sqlite":
-        postgres = scheme in {"postgres", "postgresql"}
         known = scheme if scheme.isalnum() else "…"
         raise UsageError(
             f"a store at {known}:// is not supported by this version",
             code="store.url",
-            hint="PostgreSQL comes later; use a folder" if postgres else "use a folder or sqlite:///path",
-            expected="a folder or sqlite:///path",
+            hint="use a folder, sqlite:///path or postgresql://…",
+            expected="a folder, sqlite:///path or postgresql://host/database",
             found=f"{known}://",
         )
     parts = urlsplit(url)

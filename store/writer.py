@@ -65,6 +65,7 @@ class Writer(ABC):
         self._frontier = Frontier()
         self._head = HeadRow(0, b"", "", 0)
         self._known = False  # whether all above speaks of the log as it is
+        self._assumed = False  # whether the head of this transaction may have moved already (`_begin`)
         self._rows: list[Row] = []
         self._hashes: list[bytes] = []  # of the transaction; the frontier takes them all at once
         self._staged: dict[str, Row] = {}  # by id; filled when somebody asks
@@ -80,8 +81,8 @@ class Writer(ABC):
     def _begin(self, *, careful: bool) -> HeadRow:
         """Begin a transaction and return the head it sees.
 
-        If not careful, a database may answer with the head it knows, and say `Unsettled` when the rows are
-        written and that head has moved.
+        If not careful, a database may answer with the head it knows and set `_assumed`: then a refusal is judged
+        again in careful order, and `_finish` says `Unsettled` if that head has moved.
         """
 
     @abstractmethod
@@ -223,7 +224,9 @@ class Writer(ABC):
             self._tail.check_room(len(drafts))
             if work.condition is not None:
                 self._check_condition(work.condition)
-        except MunimentError:
+        except MunimentError as error:
+            if self._assumed:  # what was judged may be out of date
+                raise Unsettled from error
             # Ids come before the condition (settled.md, 9): a repeated append meets its own first records.
             earlier = None if careful else self._earlier(drafts)
             if earlier is not None:

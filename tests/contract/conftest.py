@@ -12,6 +12,7 @@ import pytest
 from muniment.store import index_tail, writer
 from muniment.store.api import Draft, Log
 from muniment.store.memory import MemoryLog
+from muniment.store.postgres_log import PostgresLog
 from muniment.store.sqlite_log import SqliteLog
 
 Make = Callable[..., Log]
@@ -70,21 +71,27 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite-seams"])
+@pytest.fixture(params=["memory", "sqlite", "sqlite-seams", "postgres", "postgres-seams"])
 def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Make an empty log of a kind; closed at the end.
 
-    `sqlite-seams` writes rows of the index every 3 records, 2 entries in each, so that every query crosses them.
+    `-seams`: rows of the index are written every 3 records, 2 entries in each, so that every query crosses them.
     """
     logs: list[Log] = []
-    if request.param == "sqlite-seams":
+    store, _, seams = request.param.partition("-")
+    if seams:
         monkeypatch.setattr(writer, "INDEX_EVERY", 3)
         monkeypatch.setattr(index_tail, "ROW_ENTRIES", 2)
 
     def made(kind: str = "records", clock: Callable[[], int] | None = None) -> Log:
         log: Log
-        if request.param == "memory":
+        if store == "memory":
             log = MemoryLog(kind, clock=clock)
+        elif store == "postgres":
+            url = request.getfixturevalue("pg_url")
+            log = PostgresLog.create(
+                f"{url}{'&' if '?' in url else '?'}schema=log{len(logs)}", kind=kind, clock=clock
+            )
         else:
             log = SqliteLog.create(tmp_path / f"store{len(logs)}", kind=kind, clock=clock)
         logs.append(log)

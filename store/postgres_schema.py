@@ -1,0 +1,160 @@
+"""The schema of a log in PostgreSQL: creating it whole or not at all, and telling what is there.
+
+The comment of the schema names the log, as `application_id` and `user_version` do in SQLite: only its owner can
+write it, and it stands or falls with the transaction that made the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import psycopg
+from muniment.domain.errors import (
+    ConflictError,
+    DeniedError,
+    InvalidError,
+    NotFoundError,
+    UnfitError,
+    WrongError,
+)
+from muniment.store.api import KIND_OPAQUE, KIND_RECORDS
+from muniment.store.postgres_errors import from_postgres
+from muniment.store.postgres_pool import Connection
+from muniment.store.postgres_url import Place
+from psycopg import sql
+
+SCHEMA_VERSION = 1
+_SQL = Path(__file__).parent / "sql"
+_comment = re.compile(r"muniment log: kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
+
+_LOOK = """SELECT n.oid IS NOT NULL, obj_description(n.oid, 'pg_namespace'),
+    n.oid IS NOT NULL AND has_schema_privilege(n.oid, 'USAGE'),
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, current_setting('fsync')
+    FROM (SELECT 1) AS one LEFT JOIN pg_namespace AS n ON n.nspname = %s"""
+
+
+class Found(NamedTuple):
+    """What a schema holds: kind of the log, version of its tables, clock of the server (microseconds since 1970),
+    and whether a commit there is durable."""
+
+    kind: str
+    version: int
+    now: int
+    durable: bool
+
+
+def identify(db: Connection, place: Place, *, version: int = SCHEMA_VERSION) -> Found:
+    """Look at the schema of a log.
+
+    Raises:
+        NotFoundError: there is none.
+        DeniedError: this role may not look into it.
+        WrongError: a schema, but not of a log of ours.
+        InvalidError: tables of another version.
+    """
+    try:
+        there, comment, usable, now, fsync = db.execute(_LOOK, (place.schema,)).fetchall()[0]
+    except psycopg.Error as error:
+        raise from_postgres(error, place.name) from error
+    if not there:
+        raise NotFoundError(f"no store at {place.name}", code="store.not_found", hint="muniment init")
+    match = _comment(comment or "")
+    if not match:
+        raise WrongError(
+            f"{place.name}: the schema holds no Muniment log",
+            code="store.not_a_log",
+            hint="name another with schema=",
+            expected="a comment 'muniment log: …'",
+            found=repr((comment or "")[:60]),
+        )
+    if not usable:
+        raise DeniedError(
+            f"{place.name}: this role may not read the log",
+            code="store.rights",
+            hint="ask its owner for the role of a writer or an auditor (muniment store migrate)",
+        )
+    found = Found(match[1], int(match[2]), now, fsync == "on")
+    if found.version != version:
+        newer = found.version > version
+        raise InvalidError(
+            f"{place.name} has a {'newer' if newer else 'older'} schema than this program",
+            code="store.version",
+            hint="use a newer Muniment" if newer else "muniment store migrate",
+            expected=version,
+            found=found.version,
+        )
+    return found
+
+
+def demand_durable(found: Found, place: Place) -> None:
+    """Refuse to write where a commit may be lost.
+
+    Raises:
+        UnfitError: the server runs with `fsync = off`.
+    """
+    if not found.durable:
+        raise UnfitError(
+            f"{place.name}: the server does not keep what it acknowledges",
+            code="store.not_durable",
+            hint="set fsync = on",
+            expected="fsync = on",
+            found="fsync = off",
+        )
+
+
+def create(db: Connection, place: Place, kind: str) -> None:
+    """Create an empty log in one transaction; a schema may stand there if nothing is in it.
+
+    Raises:
+        ConflictError: there is a log, or something else.
+        DeniedError: this role may not create it.
+    """
+    if kind not in (KIND_RECORDS, KIND_OPAQUE):
+        raise InvalidError(
+            f"no such kind of log: {kind}", code="store.kind", expected=[KIND_OPAQUE, KIND_RECORDS]
+        )
+    schema = sql.Identifier(place.schema)
+    try:
+        with db.transaction():
+            db.execute(
+                "SELECT pg_advisory_xact_lock(hashtextextended('muniment:' || %s, 0))", (place.schema,)
+            )
+            if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (place.schema,)).fetchone():
+                _demand_empty(db, place)
+            else:
+                db.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+            db.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(schema))
+            for step in range(1, SCHEMA_VERSION + 1):
+                db.execute((_SQL / f"postgres_{step:04d}.sql").read_text(encoding="utf-8").encode())
+            db.execute(
+                sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+                    schema, f"muniment log: kind={kind} schema={SCHEMA_VERSION}"
+                )
+            )
+    except psycopg.Error as error:
+        raise from_postgres(error, place.name) from error
+
+
+def _demand_empty(db: Connection, place: Place) -> None:
+    comment, objects = db.execute(
+        "SELECT obj_description(oid, 'pg_namespace'),"
+        " (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid)"
+        " + (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid) FROM pg_namespace AS n WHERE nspname = %s",
+        (place.schema,),
+    ).fetchall()[0]
+    if _comment(comment or ""):
+        raise ConflictError(
+            f"there is a store already: {place.name}",
+            code="store.exists",
+            hint="use it, or name another schema",
+        )
+    if objects:
+        raise ConflictError(
+            f"{place.name}: the schema is in use by something else",
+            code="store.exists",
+            hint="name another with schema=; a log has a schema of its own",
+            expected="no tables and functions",
+            found=objects,
+        )
