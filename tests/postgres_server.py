@@ -26,6 +26,7 @@ from urllib.parse import quote
 import psycopg
 from postgres_programs import (
     PATIENCE_S,
+    WHEEL,
     Binaries,
     NoPostgresError,
     alive,
@@ -284,10 +285,13 @@ class Place:
             raise NoPostgresError(f"{command[0]} ended with {done.returncode}: {done.stdout[-2000:]}")
 
     def reachable(self, binaries: Binaries) -> Binaries:
-        """The same programs; copied, with the libraries beside the wheel, where the user of the servers cannot reach them."""
-        if self.run(binaries.folder / "postgres", "--version", cwd=Path("/")).returncode == 0:
+        """The same programs; those of the wheel copied, with the libraries beside it, where the servers' user cannot reach them."""
+        postgres = binaries.folder / "postgres"
+        if self.run("/bin/sh", "-c", '"$1" --version', "sh", postgres, cwd=Path("/")).returncode == 0:
             return binaries
         install = binaries.folder.parent
+        if install.parent.name != WHEEL:
+            raise NoPostgresError(f"the user of the servers cannot run {postgres}")
         copy = self.folder / f"programs-{binaries.version}"
         at = copy / install.parent.name / install.name
         if not copy.exists():
