@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 from muniment.app.tree import MAX_FILES, path_problem
 from muniment.domain.errors import UsageError, WrongError
@@ -71,7 +71,7 @@ def kind_of(name: str) -> str | None:
     return next((kind for suffix, kind in _SUFFIXES.items() if lower.endswith(suffix)), None)
 
 
-def expand(stream: BinaryIO, kind: str, size: int, limits: Limits, staging: Path) -> Iterator[Member]:
+def expand(stream: IO[bytes], kind: str, size: int, limits: Limits, staging: Path) -> Iterator[Member]:
     """Yield the files of an archive.
 
     Args:
@@ -190,7 +190,7 @@ def _tar_end(stream: IO[bytes], offset: int) -> None:
         raise WrongError("the tar archive has no end marker: it was cut", code="intake.archive")
 
 
-def _gunzip(stream: BinaryIO, out: IO[bytes], budget: _Budget) -> None:
+def _gunzip(stream: IO[bytes], out: IO[bytes], budget: _Budget) -> None:
     with gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
         while chunk := unzipped.read(CHUNK):
             budget.take(len(chunk))
@@ -199,7 +199,7 @@ def _gunzip(stream: BinaryIO, out: IO[bytes], budget: _Budget) -> None:
     out.seek(0)
 
 
-def _zip(stream: BinaryIO, budget: _Budget) -> Iterator[Member]:
+def _zip(stream: IO[bytes], budget: _Budget) -> Iterator[Member]:
     seen: set[str] = set()
     with zipfile.ZipFile(stream) as archive:
         for info in archive.infolist():
