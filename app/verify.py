@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,14 @@ from muniment.app.verify_report import (
     Finding,
     Report,
 )
+from muniment.app.verify_stretches import surveys
+from muniment.app.verify_worker import Folded, fold
 from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError
 from muniment.projections import digest as digests
-from muniment.projections.fold import Stopped
-from muniment.projections.model import ReadModel
-from muniment.projections.registry import ALL, DRIVER
+from muniment.projections.registry import ALL
 from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, Log
 from muniment.store.evidence import EvidenceStore
-from muniment.store.inspect import Cells, Inspector, inspector
+from muniment.store.inspect import Inspector, Tables, inspector
 from muniment.store.open import folder_of
 
 _COLUMNS = ("store.settings", "store.schema", "store.integrity", "store.types", "store.postings", "column.id")
@@ -50,6 +50,7 @@ def verify_store(
     against: Iterable[Anchor] = (),
     decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None = None,
     progress: Callable[[int], None] | None = None,
+    processes: int | None = None,
 ) -> Report:
     """Verify a store and return the report; damage is in it, never raised.
 
@@ -60,6 +61,7 @@ def verify_store(
         against: further heads to compare with, e.g. of signed checkpoints.
         decisions: makes each decision again and yields (position, field, expected, found) of what differs.
         progress: told the number of records done.
+        processes: how many others may take part; None chooses, 1 works alone. The report is the same.
 
     Raises:
         NotFoundError: there is no store.
@@ -75,7 +77,7 @@ def verify_store(
         return report
     try:
         _Verification(report, checks, opened, evidence, base, tuple(against), _exports(store)).run(
-            decisions, progress
+            decisions, progress, processes
         )
     finally:
         opened.close()
@@ -122,14 +124,13 @@ class _Verification:
         self.born = 1
         self.files = EvidencePass(checks, evidence) if evidence is not None else None
         self.memo = memos.NONE
-        self.model = ReadModel()
-        self.folded = 0
-        self.stopped = ""
+        self.folded: Folded | None = None
 
     def run(
         self,
         decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None,
         progress: Callable[[int], None] | None,
+        processes: int | None,
     ) -> None:
         """All checks."""
         records: RecordPass | None = None
@@ -156,7 +157,9 @@ class _Verification:
                 anchors.append(Anchor(seen.head.size, seen.head.root, "last_seen"))
             if self.memo.model is not None:
                 anchors.append(Anchor(self.memo.position, self.memo.frontier.root().hex(), "memo"))
-            records = RecordPass(self.checks, tables, kind, {a.size for a in anchors if a.size > 0})
+            cuts = [a.size for a in anchors if a.size > 0]
+            files = self.files.record if self.files is not None else None
+            records = RecordPass(self.checks, tables, kind, cuts, files)
             if tables is None:
                 for id_ in _COLUMNS:
                     self.checks[id_].leave(NOT_APPLICABLE, "this log has no columns beside the records")
@@ -167,7 +170,7 @@ class _Verification:
                 )
                 self._settings(tables)
             with quiet_collector():
-                records.run(self.store, self, progress)
+                self._records(records, tables, progress, processes)
             for text in self.store.integrity():
                 self.checks["store.integrity"].fail(Finding("ok", text, None, "database"))
         except MunimentError as error:
@@ -211,24 +214,27 @@ class _Verification:
                     )
                 )
 
-    def evidence(self, position: int, entries: Any) -> None:
-        """Look at the files a record names."""
-        if self.files is not None:
-            self.files.record(position, entries)
-
-    def page(self, positions: Sequence[int], page: list[Cells]) -> None:
-        """Fold a page, as far as the memo reaches."""
-        if self.memo.model is None or self.stopped or positions[0] > self.memo.position:
+    def _records(
+        self,
+        records: RecordPass,
+        tables: Tables | None,
+        progress: Callable[[int], None] | None,
+        processes: int | None,
+    ) -> None:
+        """The pass over the records, and the fold that the memo is compared with."""
+        plan = records.plan()
+        head = tables.heads[0][1] if tables is not None and tables.heads else 0
+        size = min(head, self.store.last()) if type(head) is int and plan is not None else 0
+        if plan is None or size < 1:
+            records.run(self.store, None, progress)
+            self.folded = fold(self.store, self.memo.position) if self.memo.model is not None else None
             return
-        some = [
-            (position, cells[3])
-            for position, cells in zip(positions, page, strict=True)
-            if position <= self.memo.position
-        ]
+        made = surveys(self.store, plan, size, self.memo.position, processes)
         try:
-            self.folded = DRIVER.page(self.model, some, self.folded)
-        except Stopped as error:
-            self.stopped = error.message
+            records.run(self.store, made, progress)
+            self.folded = made.fold()
+        finally:
+            made.close()
 
     def _anchors(self, records: RecordPass, anchors: list[Anchor], warning: str) -> None:
         size = records.frontier.size
@@ -271,18 +277,13 @@ class _Verification:
         if self.memo.model is None:
             check.leave(NOT_APPLICABLE, self.memo.note or "no projections are saved")
             return
-        if self.stopped or self.folded != self.memo.position:
-            check.fail(
-                Finding(
-                    f"a fold of {self.memo.position} records",
-                    self.stopped or f"{self.folded} records",
-                    None,
-                    "fold",
-                )
-            )
+        made = self.folded
+        if made is None or made.stopped or made.position != self.memo.position:
+            found = made.stopped or f"{made.position} records" if made is not None else "none"
+            check.fail(Finding(f"a fold of {self.memo.position} records", found, None, "fold"))
             return
         for projection in ALL:
-            expected, found = digests.full(projection, self.model), digests.full(projection, self.memo.model)
+            expected, found = made.digests[projection.name], digests.full(projection, self.memo.model)
             if expected != found:
                 check.fail(
                     Finding(

@@ -3,23 +3,27 @@
 1. A page at a time, memory flat but for the names of tags and the ids of blobs.
 2. The bytes are the truth; every other cell is compared with them.
 3. A finding never stops the pass: what follows is looked at too.
-4. A page is looked at as a whole first (`_quick`), which can only say that nothing is wrong. If it does not, each record of it
-   is looked at by itself, and only that makes findings.
+4. A stretch is surveyed as a whole first (`verify_survey`), which can only say that nothing is wrong. If it does not, each record
+   of it is looked at by itself, and only that makes findings.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import msgspec
 from muniment.app.verify_report import Check, Finding
-from muniment.app.verify_sequel import CREATED, KEY_TYPES, Sequel
+from muniment.app.verify_sequel import CREATED, Sequel
+from muniment.app.verify_stretches import Surveys
+from muniment.app.verify_sum import PRIME, Sum
+from muniment.app.verify_survey import Plan, Survey, Surveyor
 from muniment.app.verify_tables import TablePass
+from muniment.app.verify_tags import MAX_POSITION as MAX_ENTRY
 from muniment.app.verify_tags import Derived, Index
-from muniment.app.verify_typed import reader
 from muniment.domain import canonical
 from muniment.domain.errors import InvalidError
 from muniment.domain.records import TABLE
@@ -27,9 +31,7 @@ from muniment.store.api import KIND_RECORDS
 from muniment.store.inspect import Cells, Inspector, Tables
 from muniment.store.merkle import Frontier
 
-_NOTED = frozenset((CREATED, *KEY_TYPES))
-_TYPE, _TYPE_END = b'"type":"', -len(b'","v":1}')
-_UNSET = msgspec.UNSET
+PIECE = 1024  # records: of a stretch in which something is wrong, the rest is not looked at one by one
 
 _sha256 = hashlib.sha256
 _REQUIRED = frozenset(
@@ -52,24 +54,26 @@ def hexed(value: Any) -> str:
     return repr(value)[:200]
 
 
-class Visit(Protocol):
-    """Who else looks at the records as they pass."""
-
-    def evidence(self, position: int, entries: Any) -> None:
-        """A record names files."""
-
-    def page(self, positions: Sequence[int], page: list[Cells]) -> None:
-        """A page is done."""
-
-
 class RecordPass:
-    """Walks the records once. `checks` are filled; `frontier` is the tree as recomputed from the bytes."""
+    """Walks the records once. `checks` are filled; `frontier` is the tree as recomputed from the bytes.
 
-    def __init__(self, checks: dict[str, Check], tables: Tables | None, kind: str, anchors: set[int]) -> None:
+    Args:
+        evidence: told of the files that a record names: (position, entries).
+    """
+
+    def __init__(
+        self,
+        checks: dict[str, Check],
+        tables: Tables | None,
+        kind: str,
+        anchors: Iterable[int],
+        evidence: Callable[[int, Any], None] | None = None,
+    ) -> None:
         self._checks = checks
         self._tables = tables
         self._records = kind == KIND_RECORDS
-        self._anchors = sorted(anchors, reverse=True)
+        self._evidence = evidence
+        self._anchors = sorted(set(anchors), reverse=True)
         self.frontier = Frontier()
         self.roots: dict[int, bytes] = {}
         self.stored_roots: dict[int, bytes] = {}
@@ -77,8 +81,11 @@ class RecordPass:
         self.first_bad = 0
         self.bad: dict[int, tuple[str, list[str]]] = {}
         self._recorded_at = ""
+        self._last = 0
         indexed = tables.heads[0][4] if tables is not None and tables.heads else 0
-        self.index = Index(indexed if type(indexed) is int else 0)
+        self._indexed = indexed if type(indexed) is int else 0
+        self._types: dict[str, None] = {}
+        self._sum: int | None = 0  # None: the sums cannot tell, so every entry is looked at
         self._shapes: set[tuple[str, ...]] = set()
         self._derived = {type_: Derived(type_) for type_ in TABLE}
         self._sequel = Sequel(self.found, ids=tables is None)
@@ -105,24 +112,120 @@ class RecordPass:
 
     # -- the pass ------------------------------------------------------------------------------------------------------
 
-    def run(self, store: Inspector, visit: Visit, progress: Callable[[int], None] | None = None) -> None:
-        """Walk. Raises what the inspector raises when the store cannot be read on."""
-        last = 0
-        for page in store.records():
-            positions = self._positions(page, last)
-            hashes, stored = self._leaves(positions, page)
-            if not self._quick(positions, page, visit):
-                for position, cells in zip(positions, page, strict=True):
-                    evidence = self._record(position, cells)
-                    if evidence is not None:
-                        visit.evidence(position, evidence)
-            visit.page(positions, page)
-            self._extend(hashes, stored)
-            last = positions[-1]
+    def plan(self) -> Plan | None:
+        """What a survey of the records needs; None if they can only be looked at one by one."""
+        types = self._tables.types if self._tables is not None else {}
+        numbers = {name: number for number, name in types.items()}
+        if (
+            self._tables is None
+            or not self._records
+            or list(numbers.values()) != list(range(1, len(types) + 1))
+        ):
+            return None
+        indexed = min(max(self._indexed, 0), MAX_ENTRY)
+        return Plan(
+            secrets.token_bytes(32), numbers, indexed, self._anchors[::-1], self._evidence is not None
+        )
+
+    def run(self, store: Inspector, surveys: Surveys | None, progress: Callable[[int], None] | None) -> None:
+        """Walk. Raises what the inspector raises when the store cannot be read on.
+
+        Args:
+            surveys: of the leading records, in order; what they leave out is looked at record by record.
+        """
+        plan = surveys.plan if surveys is not None else None
+        stored = iter(())  # type: Iterator[int | None]
+        own = None
+        if surveys is not None and plan is not None:
+            own = Surveyor(plan)
+            stored = Sum(plan.key, plan.indexed, plan.types.values()).stored(store.postings())
+        else:
+            self._sum = None
+        self._walk(store.records(until=0))
+        done = 0
+        for first, last, survey in surveys or ():
+            if survey is None or not self._absorb(first, survey):
+                self._narrow(store, own, first, last)
+            done = last
+            self._less(stored, 2)
             if progress is not None:
                 progress(last)
+        for page in store.records(after=done):
+            self._walk((page,))
+            if progress is not None:
+                progress(self._last)
+        while self._sum is not None and self._less(stored, 1):
+            pass
         if self._tables is not None:
-            self._finish_tables(store, last)
+            self._finish_tables(store, self._last)
+
+    def _less(self, stored: Iterator[int | None], pages: int) -> bool:
+        """Take pages of the index as stored off the sum; False where they end, or where the sums cannot tell."""
+        parts = list(islice(stored, pages))
+        if self._sum is None or None in parts:
+            self._sum = None
+            return False
+        self._sum = (self._sum - sum(filter(None, parts))) % PRIME
+        return len(parts) == pages
+
+    def _absorb(self, first: int, survey: Survey) -> bool:
+        """Add a stretch in which nothing is wrong by itself; False, and nothing noted, if it does not follow what was seen."""
+        last = first + survey.size - 1
+        if self._last != first - 1 or self.frontier.size != first - 1 or survey.first_at < self._recorded_at:
+            return False
+        noted = [(position, _decode(body)) for position, body in survey.noted]
+        if not self._sequel.stands_together(first, last, noted):
+            return False
+        for at, roots in survey.cuts.items():
+            size = first - 1 + at
+            while self._anchors and self._anchors[-1] <= size:
+                self._anchors.pop()
+            for known, tree in (
+                (self.roots, self.frontier),
+                (self.stored_roots, self._stored or self.frontier),
+            ):
+                grown = tree.copy()
+                grown.join(Frontier(at, roots))
+                known[size] = grown.root()
+        for tree in filter(None, (self.frontier, self._stored)):
+            tree.join(survey.tree())
+        self._types.update(dict.fromkeys(survey.types))
+        if self._sum is not None:
+            self._sum = (self._sum + survey.sum) % PRIME
+        for position, record in noted:
+            self._sequel.record(position, record)
+        if self._evidence is not None:
+            for position, entries in survey.evidence:
+                self._evidence(position, entries)
+        self._recorded_at = survey.last_at
+        self._last = last
+        return True
+
+    def _narrow(self, store: Inspector, own: Surveyor | None, first: int, last: int) -> None:
+        """Look at a stretch in which something may be wrong: piece by piece, then record by record."""
+        for start in range(first, last + 1, PIECE):
+            rows = [
+                cells
+                for page in store.records(after=start - 1, until=min(start + PIECE - 1, last))
+                for cells in page
+            ]
+            survey = own.look(start, rows) if own is not None else None
+            if survey is None or not self._absorb(start, survey):
+                self._walk((rows,))
+
+    def _walk(self, pages: Iterable[list[Cells]]) -> None:
+        for page in pages:
+            if not page:
+                continue
+            self._sum = None
+            positions = self._positions(page, self._last)
+            hashes, stored = self._leaves(positions, page)
+            for position, cells in zip(positions, page, strict=True):
+                evidence = self._record(position, cells)
+                if evidence is not None and self._evidence is not None:
+                    self._evidence(position, evidence)
+            self._extend(hashes, stored)
+            self._last = positions[-1]
 
     def _positions(self, page: list[Cells], last: int) -> Sequence[int]:
         """The position each row of a page should have, after a gap counted from what is there."""
@@ -154,73 +257,6 @@ class RecordPass:
             pass  # a body that is not bytes: each by itself
         made = [self._leaf(position, cells) for position, cells in zip(positions, page, strict=True)]
         return made, [leaf if type(leaf) is bytes else b"" for leaf in stored]
-
-    def _quick(self, positions: Sequence[int], page: list[Cells], visit: Visit) -> bool:
-        """Check a page as a whole; False, and nothing noted, unless it is certain that each record passes by itself."""
-        if not self._records or type(positions) is not range:
-            return False
-        rows = self._rows(page)
-        if rows is None:
-            return False
-        if self._tables is not None and not _ids_agree(rows, page):
-            return False
-        times = [self._recorded_at, *(row.recorded_at for row in rows)]
-        if times != sorted(times):
-            return False
-        self._recorded_at = times[-1]
-        if self._tables is not None:
-            self.index.add(positions[0], [(row.type, row.tags) for row in rows])
-        for position, row in zip(positions, rows, strict=True):
-            if row.evidence is not _UNSET:
-                visit.evidence(position, row.evidence)
-        if self._plain(positions, rows):
-            return True
-        for position, row in zip(positions, rows, strict=True):
-            if (
-                row.batch is not _UNSET
-                or self._sequel.in_batch
-                or row.signature is not _UNSET
-                or row.actor.auth != "os"
-                or row.type in _NOTED
-                or position == 1
-                or self._tables is None
-            ):
-                self._sequel.record(position, _decode(page[position - positions[0]][3]))
-        return True
-
-    def _plain(self, positions: Sequence[int], rows: list[Any]) -> bool:
-        """Tell whether no record of a page is one that the loop after this looks at."""
-        count = len(rows)
-        return (
-            self._tables is not None
-            and positions[0] > 1
-            and not self._sequel.in_batch
-            and [row.batch for row in rows].count(_UNSET) == count
-            and [row.signature for row in rows].count(_UNSET) == count
-            and [row.actor.auth for row in rows].count("os") == count
-            and _NOTED.isdisjoint([row.type for row in rows])
-        )
-
-    def _rows(self, page: list[Cells]) -> list[Any] | None:
-        """The records of a page in closed structs, types apart (`verify_typed`); None if one is not certainly right."""
-        bodies = [cells[3] for cells in page]
-        if set(map(type, bodies)) != {bytes}:
-            return None
-        skip = len(_TYPE)
-        groups: defaultdict[bytes, list[int]] = defaultdict(list)
-        for at, name in enumerate([body[body.rfind(_TYPE) + skip : _TYPE_END] for body in bodies]):
-            groups[name].append(at)
-        rows: list[Any] = [None] * len(page)
-        for name, places in groups.items():
-            typed = reader(name.decode("utf-8", "replace"))
-            if typed is None:
-                return None
-            found = typed.read([bodies[at] for at in places])
-            if found is None or not typed.tagged(found):
-                return None
-            for at, row in zip(places, found, strict=True):
-                rows[at] = row
-        return rows
 
     def _extend(self, hashes: list[bytes], stored: list[bytes]) -> None:
         """Grow the tree over the bytes and, from the first difference on, the tree over the leaves as stored."""
@@ -279,7 +315,6 @@ class RecordPass:
         except TypeError:
             held = set()
         if self._tables is not None:
-            self.index.add(position, [(record["type"], held)])
             own_id = uuid_bytes(record.get("id")) if self._records or record["type"] == CREATED else None
             if cells[1] != own_id:
                 self.found("column.id", position, "id", own_id, cells[1])
@@ -331,7 +366,9 @@ class RecordPass:
     def _finish_tables(self, store: Inspector, last: int) -> None:
         assert self._tables is not None
         self._sequel.finish(last)
-        TablePass(self.found, self.index, self.frontier, self._recorded_at, exact=self._records).run(
+        same = self._sum == 0 and dict(enumerate(self._types, 1)) == self._tables.types
+        index = None if same else Index.of(store.records(), self._indexed)
+        TablePass(self.found, index, self.frontier, self._recorded_at, exact=self._records).run(
             store, self._tables
         )
 
@@ -353,16 +390,3 @@ def _difference(one: bytes, other: bytes) -> int:
     return next(
         (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
-
-
-def _ids_agree(rows: list[Any], page: list[Cells]) -> bool:
-    """Tell whether each id column holds the sixteen bytes of its record's id."""
-    try:
-        cells = [row[1] for row in page]
-        texts = [row.id for row in rows]
-        if set(map(len, cells)) != {16} or set(map(len, texts)) != {36}:
-            return False
-        # No id holds a line break if the lines are equal, so they are equal one by one.
-        return "\n".join(texts).replace("-", "") == b"".join(cells).hex("\n", 16)
-    except TypeError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from muniment.app.verify_tables import Found
@@ -25,6 +26,19 @@ class Sequel:
     def in_batch(self) -> bool:
         """True while a decision lacks records."""
         return self._batch[1] < self._batch[2]
+
+    def stands_together(self, first: int, last: int, noted: Sequence[tuple[int, dict[str, Any]]]) -> bool:
+        """Tell whether no decision begun before or in a stretch lacks a record that is not noted."""
+        due = first if self.in_batch else 0  # position of the next record of a decision that is not whole
+        for position, record in noted:
+            if due and position != due:
+                return False
+            batch = record.get("batch")
+            try:
+                due = position + 1 if batch is not None and batch["index"] + 1 < batch["size"] else 0
+            except (KeyError, TypeError):
+                return False
+        return due in (0, last + 1)
 
     def finish(self, last: int) -> None:
         """Note a decision that the end of the log cuts."""

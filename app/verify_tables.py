@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 from muniment.app.verify_tags import Index
 from muniment.domain.errors import WrongError
+from muniment.store.index_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
 from muniment.store.inspect import Inspector, Tables
 from muniment.store.merkle import HASH_SIZE, Frontier
-from muniment.store.index_tail import MAX_TAIL, TYPE_BITS, TYPE_MASK, unpack
 
 _decode = msgspec.json.Decoder().decode
 
@@ -24,13 +24,14 @@ Found = Callable[..., None]
 
 
 class TablePass:
-    """Made after the pass over the records; `frontier` and `recorded_at` are what it ended with.
+    """Made after the pass over the records; `frontier` and `recorded_at` are what it ended with. `index` is None where types and
+    postings are known to be right (`verify_sum`).
 
     Foreign events hold no time, so the head of their log has one of its own: then, not `exact`, it is only bounded from below.
     """
 
     def __init__(
-        self, found: Found, index: Index, frontier: Frontier, recorded_at: str, *, exact: bool
+        self, found: Found, index: Index | None, frontier: Frontier, recorded_at: str, *, exact: bool
     ) -> None:
         self.found = found
         self.index = index
@@ -40,7 +41,12 @@ class TablePass:
 
     def run(self, store: Inspector, tables: Tables) -> None:
         """Compare types, postings and head."""
-        made = {number: name for name, number in self.index.types.items()}
+        if self.index is not None:
+            self._index(store, tables, self.index)
+        self._head(tables.heads)
+
+    def _index(self, store: Inspector, tables: Tables, index: Index) -> None:
+        made = {number: name for name, number in index.types.items()}
         for number in made.keys() | tables.types.keys():
             if made.get(number) != tables.types.get(number):
                 self.found(
@@ -51,16 +57,15 @@ class TablePass:
                     tables.types.get(number, "missing"),
                     "types are numbered in the order of their first records",
                 )
-        terms, odd = self.index.differing(store.postings())
+        terms, odd = index.differing(store.postings())
         for term, first, why in odd:
             self.found(
                 "store.postings", None, f"postings of {term}", "a row of entries", f"first {first}", why
             )
         for term in terms:
-            self._term(store, term)
-        self._head(tables.heads)
+            self._term(store, index, term)
 
-    def _term(self, store: Inspector, term: Any) -> None:
+    def _term(self, store: Inspector, index: Index, term: Any) -> None:
         """Name the first entry of a term in which the index as stored differs from the bodies."""
         stored: list[int] = []
         for page in store.postings():
@@ -72,12 +77,12 @@ class TablePass:
             entry
             for rows in store.records()
             for position, _, _, body in rows
-            if (entry := self._entry(term, position, body))
+            if (entry := _entry(index, term, position, body))
         ]
         at = next((i for i, (a, b) in enumerate(zip(made, stored, strict=False)) if a != b), None)
         if at is None:
             at = min(len(made), len(stored))
-        named = {number: name for name, number in self.index.types.items()}
+        named = {number: name for name, number in index.types.items()}
         expected, there = (
             f"#{row[at] >> TYPE_BITS} {named.get(row[at] & TYPE_MASK, 'unknown type')}"
             if at < len(row)
@@ -86,19 +91,6 @@ class TablePass:
         )
         field = f"postings of {named.get(term, term) if type(term) is int else term}"
         self.found("store.postings", None, field, expected, there, f"entry {at + 1} of its history")
-
-    def _entry(self, term: Any, position: Any, body: Any) -> int:
-        """The entry of a record in the history of a term, 0 if it is not in it."""
-        try:
-            if not 0 < position <= self.index.indexed:
-                return 0
-            record = _decode(body)
-            number = self.index.types[record["type"]]
-            if number != term and term not in record["tags"]:
-                return 0
-        except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
-            return 0
-        return int(position) << TYPE_BITS | number
 
     def _head(self, heads: list[tuple[Any, ...]]) -> None:
         if len(heads) != 1:
@@ -136,3 +128,17 @@ class TablePass:
 
 def _is_later(cell: Any, instant: str) -> bool:
     return type(cell) is str and _INSTANT.fullmatch(cell) is not None and cell >= instant
+
+
+def _entry(index: Index, term: Any, position: Any, body: Any) -> int:
+    """The entry of a record in the history of a term, 0 if it is not in it."""
+    try:
+        if not 0 < position <= index.indexed:
+            return 0
+        record = _decode(body)
+        number = index.types[record["type"]]
+        if number != term and term not in record["tags"]:
+            return 0
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
+        return 0
+    return int(position) << TYPE_BITS | number

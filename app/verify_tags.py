@@ -9,9 +9,12 @@ from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
 
+import msgspec
 from muniment.domain.records import PREFIXES, TABLE
-from muniment.store.inspect import PostingCells
 from muniment.store.index_tail import TYPE_BITS, pack, unpack
+from muniment.store.inspect import Cells, PostingCells
+
+_decode = msgspec.json.Decoder().decode
 
 MAX_TERMS = 20  # that differ are looked at entry by entry
 ENTRY = 8  # bytes
@@ -62,6 +65,24 @@ class Index:
         self._open: defaultdict[Any, list[int]] = defaultdict(list)
         self._block = 0
         self._made: dict[Any, bytes] = {}
+
+    @classmethod
+    def of(cls, pages: Iterable[list[Cells]], indexed: int) -> Index:
+        """The index that the bodies make; a row that is no record of type and tags has none."""
+        index, last = cls(indexed), 0
+        for page in pages:
+            for position, _, _, body in page:
+                last = max(position, last + 1) if type(position) is int else last + 1
+                try:
+                    record = _decode(body)
+                    if type(record["type"]) is not str:
+                        continue
+                    tags = record.get("tags")
+                    held = set(tags) if type(tags) in (list, str, dict) else set()
+                except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, RecursionError):
+                    continue
+                index.add(last, [(record["type"], held)])
+        return index
 
     def add(self, position: int, records: Sequence[tuple[str, Iterable[str]]]) -> None:
         """Add (type, distinct tags) of records that follow one another from a position on; positions only grow."""

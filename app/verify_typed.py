@@ -37,7 +37,7 @@ def _no_float(text: str) -> float:
 _decode_any = msgspec.json.Decoder(float_hook=_no_float).decode_lines
 
 
-class _Actor(msgspec.Struct, forbid_unknown_fields=True):
+class _Actor(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     auth: str
     id: str
     kind: str
@@ -79,7 +79,7 @@ def _fields_of(model: type[BaseModel]) -> list[tuple[str, Any, Any]]:
 
 
 def _define(model: type[BaseModel], fields: list[tuple[str, Any, Any]]) -> Any:
-    return msgspec.defstruct(model.__name__, fields, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct(model.__name__, fields, kw_only=True, forbid_unknown_fields=True, gc=False)
 
 
 def _record(type_: str, data: Any) -> Any:
@@ -102,7 +102,7 @@ def _record(type_: str, data: Any) -> Any:
         ("type", Literal[type_]),
         ("v", Literal[1]),
     ]
-    return msgspec.defstruct("Row", fields, kw_only=True, forbid_unknown_fields=True)
+    return msgspec.defstruct("Row", fields, kw_only=True, forbid_unknown_fields=True, gc=False)
 
 
 class _Scopes(dict[str, str]):

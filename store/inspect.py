@@ -19,6 +19,10 @@ from muniment.store.open import folder_of
 from muniment.store.sqlite_log import SqliteLog
 
 PAGE = 2048
+MIN_POSITION, MAX_POSITION = -(2**63), 2**63 - 1
+_RECORDS = (
+    "SELECT position, id, leaf, body FROM records WHERE position >= ? AND position <= ? ORDER BY position"
+)
 
 Cells = tuple[Any, Any, Any, Any]
 """(position, id, leaf, body) as stored; any cell may be of any type in a store that was changed."""
@@ -54,8 +58,17 @@ class Inspector(Protocol):
         """The cells beside the records; None if the log has none of its own."""
         ...
 
-    def records(self) -> Iterator[list[Cells]]:
-        """Every row of records, in order of position."""
+    @property
+    def address(self) -> str:
+        """What `reader` opens the same log by in another process; "" if none can."""
+        ...
+
+    def last(self) -> int:
+        """The largest position, 0 if there is none."""
+        ...
+
+    def records(self, after: int | None = None, until: int | None = None) -> Iterator[list[Cells]]:
+        """Every row of records, in order of position; those of `after < position <= until` if these are given."""
         ...
 
     def postings(self) -> Iterator[list[PostingCells]]:
@@ -86,16 +99,70 @@ def inspector(store: Log | Path | str) -> Inspector:
     return LogInspector(store)
 
 
-class SqliteInspector:
-    """A SQLite log in one snapshot; the database checks itself in another thread meanwhile."""
+def reader(address: str) -> Reader:
+    """Open a log again by the `address` of an inspector, to read its records alone. Close it.
+
+    Raises:
+        MunimentError: it cannot be read, see `inspector`.
+    """
+    return SqliteReader(Path(address))
+
+
+class Reader(Protocol):
+    """The part of an inspector that another process needs."""
+
+    def records(self, after: int | None = None, until: int | None = None) -> Iterator[list[Cells]]:
+        """See `Inspector.records`."""
+        ...
+
+    def close(self) -> None:
+        """Release everything."""
+        ...
+
+
+class SqliteReader:
+    """The records of a SQLite log, each call in a snapshot of its own."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connections: list[sqlite3.Connection] = []
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="muniment-inspect")
         try:
             self._frozen = sqlite_file.is_frozen(path)
             self._main = self._connect()
+        except sqlite3.Error as error:
+            raise sqlite_file.from_sqlite(error, path) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        db = sqlite_file.connect(self._path, busy_s=5.0, immutable=self._frozen)
+        self._connections.append(db)
+        # Text that is no UTF-8 is a finding, not a fault of ours.
+        db.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
+        return db
+
+    def _rows(self, sql: str, values: tuple[int, ...] = ()) -> Iterator[list[Any]]:
+        try:
+            cursor = self._main.execute(sql, values)
+            while rows := cursor.fetchmany(PAGE):
+                yield rows
+        except sqlite3.Error as error:
+            raise sqlite_file.from_sqlite(error, self._path) from error
+
+    def records(self, after: int | None = None, until: int | None = None) -> Iterator[list[Cells]]:
+        limits = (MIN_POSITION if after is None else after + 1, MAX_POSITION if until is None else until)
+        return self._rows(_RECORDS, limits)
+
+    def close(self) -> None:
+        for db in self._connections:
+            db.close()
+
+
+class SqliteInspector(SqliteReader):
+    """A SQLite log in one snapshot; the database checks itself in another thread meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="muniment-inspect")
+        try:
+            super().__init__(path)
             self._main.execute("BEGIN")
             self._main.execute(
                 "SELECT count(*) FROM sqlite_master"
@@ -107,20 +174,13 @@ class SqliteInspector:
                 raise sqlite_file.from_sqlite(error, path) from error
             raise
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite_file.connect(self._path, busy_s=5.0, immutable=self._frozen)
-        self._connections.append(db)
-        # Text that is no UTF-8 is a finding, not a fault of ours.
-        db.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
-        return db
+    @property
+    def address(self) -> str:
+        return str(self._path.absolute())
 
-    def _rows(self, sql: str) -> Iterator[list[Any]]:
-        try:
-            cursor = self._main.execute(sql)
-            while rows := cursor.fetchmany(PAGE):
-                yield rows
-        except sqlite3.Error as error:
-            raise sqlite_file.from_sqlite(error, self._path) from error
+    def last(self) -> int:
+        found = self._few("SELECT max(position) FROM records")
+        return found[0][0] or 0 if found else 0
 
     def _few(self, sql: str) -> list[Any]:
         """Rows of a small table; none if there is no such table or column: the schema check says so."""
@@ -151,9 +211,6 @@ class SqliteInspector:
         except sqlite3.Error as error:
             raise sqlite_file.from_sqlite(error, self._path) from error
 
-    def records(self) -> Iterator[list[Cells]]:
-        return self._rows("SELECT position, id, leaf, body FROM records ORDER BY position")
-
     def postings(self) -> Iterator[list[PostingCells]]:
         return self._rows("SELECT term, first, entries FROM postings ORDER BY term, first")
 
@@ -172,8 +229,7 @@ class SqliteInspector:
         for db in self._connections:
             db.interrupt()
         self._helper.shutdown(wait=True)
-        for db in self._connections:
-            db.close()
+        super().close()
 
 
 def _objects(db: sqlite3.Connection) -> dict[str, str]:
@@ -205,10 +261,20 @@ class LogInspector:
     def tables(self) -> None:
         """There are no tables."""
 
-    def records(self) -> Iterator[list[Cells]]:
-        size = self._log.head().size
-        leaves = self._log.leaves(until=size)
-        for page in self._log.pages(until=size, size=PAGE):
+    @property
+    def address(self) -> str:
+        return ""
+
+    def last(self) -> int:
+        return self._log.head().size
+
+    def records(self, after: int | None = None, until: int | None = None) -> Iterator[list[Cells]]:
+        after, size = max(after or 0, 0), self.last()
+        until = size if until is None else min(until, size)
+        if after >= until:
+            return
+        leaves = self._log.leaves(after=after, until=until)
+        for page in self._log.pages(after=after, until=until, size=PAGE):
             yield [(position, None, leaf, body) for (position, body), leaf in zip(page, leaves, strict=False)]
 
     def postings(self) -> Iterator[list[PostingCells]]:

@@ -106,6 +106,25 @@ class Frontier:
         roots.extend(reversed(left))
         self.size = size
 
+    def join(self, other: Frontier) -> None:
+        """Append another tree, whose first leaf then stands where its largest subtree may begin; costs a hash or two.
+
+        Raises:
+            ValueError: the subtrees of the other one are none of the joined tree.
+        """
+        if other.size and self.size % (1 << (other.size.bit_length() - 1)):
+            raise ValueError(f"a tree of {other.size} leaves is no subtree after {self.size}")
+        size = other.size
+        for digest in other.roots:
+            bit = size.bit_length() - 1
+            level = self.size >> bit
+            while level & 1:
+                digest = _sha256(b"\x01" + self.roots.pop() + digest).digest()
+                level >>= 1
+            self.roots.append(digest)
+            self.size += 1 << bit
+            size -= 1 << bit
+
     def root(self) -> bytes:
         """Root of the tree (rule 2)."""
         if not self.roots:
