@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from muniment.domain.errors import UnavailableError, UsageError
+from muniment.store import postgres_arrays
 from muniment.store.postgres_errors import from_postgres, is_lost
 from muniment.store.postgres_url import Place
 from psycopg import sql
@@ -44,6 +45,7 @@ _DEFAULTS = {
 _adapters = AdaptersMap(psycopg.adapters)
 _adapters.register_dumper(int, Int8Dumper)
 _adapters.register_dumper(int, Int8BinaryDumper)
+postgres_arrays.register(_adapters)
 
 
 def parameters(place: Place) -> dict[str, Any]:

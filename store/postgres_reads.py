@@ -12,6 +12,7 @@ from typing import Any
 
 from muniment.domain.errors import WrongError
 from muniment.store.api import Page
+from muniment.store.postgres_arrays import Int8Array, UuidArray
 from muniment.store.reads import HeadRow, Term
 from psycopg import sql
 
@@ -30,7 +31,7 @@ _TEXTS = {
     "bodies_at": "SELECT position, body FROM {s}.records WHERE position = ANY(%s::bigint[])",
     "leaves": "SELECT position, leaf FROM {s}.records WHERE position > %s AND position <= %s"
     " ORDER BY position LIMIT %s",
-    "by_ids": "SELECT id::text, position, body FROM {s}.records WHERE id = ANY(%s::text[]::uuid[])",
+    "by_ids": "SELECT id::text, position, body FROM {s}.records WHERE id = ANY(%s::uuid[])",
     # The row before the first one after `after` may reach beyond it.
     "forward": "SELECT first, entries FROM {s}.postings WHERE term = %s AND first <= %s AND first >="
     " coalesce((SELECT max(first) FROM {s}.postings WHERE term = %s AND first <= %s), %s)"
@@ -75,13 +76,13 @@ class PostgresReads:
         return self._run(self._sql["reversed" if reverse else "bodies"], (after, until, size))
 
     def bodies_at(self, positions: Sequence[int]) -> Page:
-        return self._run(self._sql["bodies_at"], (list(positions),))
+        return self._run(self._sql["bodies_at"], (Int8Array(positions),))
 
     def leaves(self, after: int, until: int, size: int) -> list[tuple[int, bytes]]:
         return self._run(self._sql["leaves"], (after, until, size))
 
     def by_ids(self, ids: Sequence[str]) -> list[tuple[str, int, bytes]]:
-        return self._run(self._sql["by_ids"], (list(ids),))
+        return self._run(self._sql["by_ids"], (UuidArray(ids),))
 
     def forward(self, term: Term, after: int, until: int, size: int) -> list[tuple[int, bytes]]:
         key = term_key(term)

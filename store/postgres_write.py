@@ -22,6 +22,7 @@ import psycopg
 from muniment.domain.errors import UnavailableError
 from muniment.store.groupcommit import Work
 from muniment.store.index_tail import Tail
+from muniment.store.postgres_arrays import ByteaArray, Int8Array, TextArray, UuidArray
 from muniment.store.postgres_errors import from_postgres, is_lost
 from muniment.store.postgres_pool import Connection, connect
 from muniment.store.postgres_reads import PostgresReads, term_key
@@ -40,8 +41,8 @@ _HEAD = (
     " WHERE size = %s AND frontier = %s RETURNING 1"
 )
 _ROWS = (
-    "INSERT INTO {s}.records (position, id, leaf, body) SELECT %s + u.o, u.id::uuid, u.leaf, u.body{from_head}"
-    " unnest(%s::text[], %s::bytea[], %s::bytea[]) WITH ORDINALITY AS u(id, leaf, body, o)"
+    "INSERT INTO {s}.records (position, id, leaf, body) SELECT %s + u.o, u.id, u.leaf, u.body{from_head}"
+    " unnest(%s::uuid[], %s::bytea[], %s::bytea[]) WITH ORDINALITY AS u(id, leaf, body, o)"
 )
 _ONE = "INSERT INTO {s}.records (position, id, leaf, body) SELECT %s, %s::text::uuid, %s, %s FROM h"
 _MOVED = " SELECT count(*), (extract(epoch FROM clock_timestamp()) * 1000000)::bigint FROM h"
@@ -50,7 +51,7 @@ _TEXTS = {
     "many": f"WITH h AS ({_HEAD}), r AS ({_ROWS.replace('{from_head}', ' FROM h,')})" + _MOVED,
     "head": f"WITH h AS ({_HEAD})" + _MOVED,
     "rows": _ROWS.replace("{from_head}", " FROM"),
-    "types": "INSERT INTO {s}.types (id, name) SELECT * FROM unnest(%s::int[], %s::text[])",
+    "types": "INSERT INTO {s}.types (id, name) SELECT * FROM unnest(%s::bigint[], %s::text[])",
     "postings": "INSERT INTO {s}.postings (term, first, entries)"
     " SELECT * FROM unnest(%s::bytea[], %s::bigint[], %s::bytea[])",
     "lock": "SELECT size, frontier, recorded_at, indexed FROM {s}.head FOR UPDATE",
@@ -179,15 +180,11 @@ class PostgresWriter(Writer):
     def _index(self, tail: Tail) -> None:
         types = tail.new_types()
         if types:
-            self._do("types", ([number for number, _ in types], [name for _, name in types]))
+            self._do("types", (Int8Array([n for n, _ in types]), TextArray([name for _, name in types])))
         postings = list(tail.postings())
+        terms, firsts, entries = zip(*postings, strict=True)
         self._do(
-            "postings",
-            (
-                [term_key(t) for t, _, _ in postings],
-                [first for _, first, _ in postings],
-                [e for _, _, e in postings],
-            ),
+            "postings", (ByteaArray([term_key(t) for t in terms]), Int8Array(firsts), ByteaArray(entries))
         )
 
     def _do(self, which: str, given: Sequence[Any]) -> None:
@@ -231,8 +228,9 @@ class PostgresWriter(Writer):
             self._abandon()
 
 
-def _columns(rows: Sequence[Row]) -> tuple[list[str | None], list[bytes], list[bytes]]:
-    return [row.id for row in rows], [row.leaf for row in rows], [row.body for row in rows]
+def _columns(rows: Sequence[Row]) -> tuple[UuidArray, ByteaArray, ByteaArray]:
+    _, ids, leaves, bodies = zip(*rows, strict=True)
+    return UuidArray(ids), ByteaArray(leaves), ByteaArray(bodies)
 
 
 def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
