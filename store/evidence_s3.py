@@ -38,6 +38,7 @@ from muniment.store.evidence import (
 from muniment.store.files import faults, shown
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import S3Store
 
 PART = 8 << 20
@@ -277,9 +278,10 @@ class EvidenceS3(EvidenceStore):
         """
 
         def work() -> tuple[bytes, str | None]:
-            got = self._obs.get(
-                self._store, key, options={"range": (start, start + size), "if_match": version}
-            )
+            options: GetOptions = {"range": (start, start + size)}
+            if version is not None:
+                options["if_match"] = version
+            got = self._obs.get(self._store, key, options=options)
             return bytes(got.bytes()), got.meta["e_tag"]
 
         return self._ask("read", work)

@@ -1,4 +1,4 @@
-"""Evidence: stored once, under the digest of its bytes, never overwritten, never half there."""
+"""Evidence in a folder: what `tests/contract/test_evidence_places.py` does not ask of every place."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import hashlib
 import io
 import json
 import os
-import resource
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from muniment.domain.errors import NotFoundError, UnavailableError, UnfitError, UsageError, WrongError
+from muniment.domain.errors import UnavailableError, UnfitError, UsageError, WrongError
 from muniment.store.evidence_folder import EvidenceFolder
-from muniment.store.files import CHUNK, shown
+from muniment.store.files import shown
 
 VECTORS = Path(os.environ.get("MUNIMENT_VECTORS") or Path(__file__).parents[2].parent / "shared" / "vectors")
 
@@ -36,23 +34,23 @@ def damage(store: EvidenceFolder, address: str, data: bytes) -> Path:
     return path
 
 
-@pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
-@pytest.mark.parametrize("form", ["bytes", "stream", "path"])
-def test_any_form_gives_both_digests_and_one_file(
-    store: EvidenceFolder, tmp_path: Path, size: int, form: str
-) -> None:
-    data = os.urandom(size)
-    (tmp_path / "source").write_bytes(data)
-    source = {"bytes": data, "stream": io.BytesIO(data), "path": tmp_path / "source"}[form]
-    blob = store.put(source)
-    assert (blake3(data).hexdigest(), hashlib.sha256(data).hexdigest(), size) == blob
+def test_one_file_of_its_owner_under_the_address(store: EvidenceFolder, tmp_path: Path) -> None:
+    blob = store.put(b"x" * 5000)
     path = tmp_path / "evidence" / blob.blake3[:2] / blob.blake3[2:]
-    assert data == path.read_bytes()
-    assert path.stat().st_mode & 0o777 == 0o400
-    assert path.stat().st_nlink == 1
+    assert path.read_bytes() == b"x" * 5000
+    before = path.stat()
+    assert (before.st_mode & 0o777, before.st_nlink) == (0o400, 1)
+    assert {path.parent.stat().st_mode & 0o7777, store.root.stat().st_mode & 0o7777} == {0o700}
+    store.put(b"x" * 5000)
+    assert before == path.stat()
     assert list((tmp_path / "staging").iterdir()) == []
-    assert store.check(*blob) is None
-    assert data == store.read(blob.blake3, limit=size)
+
+
+def test_a_failed_put_leaves_nothing_in_staging(store: EvidenceFolder) -> None:
+    with pytest.raises(UnavailableError):
+        store.put(io.BytesIO(b"x" * 10), size=11)
+    assert list(store.staging.iterdir()) == []
+    assert list(store.iter()) == []
 
 
 def test_public_blake3_vectors_are_the_addresses(store: EvidenceFolder) -> None:
@@ -79,38 +77,6 @@ def test_evidence_form_of_a_record(store: EvidenceFolder) -> None:
     } == blob.as_evidence("log", "text/plain")
 
 
-def test_same_bytes_are_stored_once(store: EvidenceFolder) -> None:
-    first = store.put(b"x" * 5000)
-    inode = store.path(first.blake3).stat().st_ino
-    assert first == store.put(io.BytesIO(b"x" * 5000))
-    assert inode == store.path(first.blake3).stat().st_ino
-    assert [(first.blake3, 5000)] == list(store.iter())
-
-
-@pytest.mark.parametrize("found", [b"", b"x" * 99, b"y" * 100, b"x" * 101])
-def test_a_damaged_blob_is_named_and_left_alone(store: EvidenceFolder, found: bytes) -> None:
-    blob = store.put(b"x" * 100)
-    path = damage(store, blob.blake3, found)
-    with pytest.raises(WrongError) as caught:
-        store.put(b"x" * 100)
-    assert caught.value.exit_code == 7
-    assert found == path.read_bytes()
-    problem = store.check(*blob)
-    assert problem is not None
-    assert ("digest" if len(found) == 100 else "size", 7) == (problem.code, problem.exit_code)
-    with pytest.raises(WrongError):
-        store.read(blob.blake3, limit=1000)
-    with Path(os.devnull).open("wb") as out, pytest.raises(WrongError):
-        store.copy(blob, out.fileno())
-
-
-def test_a_wrong_sha256_beside_a_right_address_is_a_problem(store: EvidenceFolder) -> None:
-    blob = store.put(b"abc")
-    problem = store.check(blob.blake3, "0" * 64, 3)
-    assert problem is not None
-    assert problem.code == "digest"
-
-
 @pytest.mark.parametrize("put_there", ["symlink", "folder", "fifo"])
 def test_what_is_no_file_is_no_blob(store: EvidenceFolder, tmp_path: Path, put_there: str) -> None:
     blob = store.put(b"abc")
@@ -133,43 +99,9 @@ def test_what_is_no_file_is_no_blob(store: EvidenceFolder, tmp_path: Path, put_t
         store.put(b"abc")
 
 
-def test_missing_blob(store: EvidenceFolder) -> None:
-    blob = store.put(b"abc")
-    other = blake3(b"never stored").hexdigest()
-    assert [other] == store.missing([blob.blake3, other, other])
-    with pytest.raises(NotFoundError):
-        store.open(other)
-    problem = store.check(other, "0" * 64, 1)
-    assert problem is not None
-    assert problem.code == "missing"
-
-
-@pytest.mark.parametrize(
-    "address", ["", "../" * 22, "A" * 64, "g" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" * 64]
-)
-def test_no_address_leads_out(store: EvidenceFolder, address: str) -> None:
-    for use in (store.path, store.open, lambda a: store.check(a, a, 0), lambda a: store.missing([a])):
-        with pytest.raises(UsageError):
-            use(address)
-
-
-def test_read_has_a_limit(store: EvidenceFolder) -> None:
-    blob = store.put(b"abc")
-    with pytest.raises(UsageError):
-        store.read(blob.blake3, limit=2)
-
-
 def test_reading_makes_no_folder(store: EvidenceFolder, tmp_path: Path) -> None:
     assert list(store.iter()) == []
     assert store.missing(["0" * 64]) == ["0" * 64]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_read_only_store_refuses(tmp_path: Path) -> None:
-    store = EvidenceFolder(tmp_path / "evidence", tmp_path / "staging", read_only=True)
-    with pytest.raises(UnavailableError) as caught:
-        store.put(b"abc")
-    assert (caught.value.exit_code, caught.value.code) == (8, "evidence.read_only")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -177,63 +109,6 @@ def test_read_only_store_refuses(tmp_path: Path) -> None:
 def test_staging_inside_evidence_is_refused(tmp_path: Path, staging: str) -> None:
     with pytest.raises(UsageError):
         EvidenceFolder(tmp_path / "evidence", tmp_path / staging)
-
-
-@pytest.mark.parametrize(("said", "given_"), [(10, 9), (10, 11), (0, 1), (1, 0)])
-def test_a_source_of_another_size_is_refused(store: EvidenceFolder, said: int, given_: int) -> None:
-    with pytest.raises(UnavailableError, match="changed"):
-        store.put(io.BytesIO(b"x" * given_), size=said)
-    assert list(store.iter()) == []
-    assert list(store.staging.iterdir()) == []
-
-
-def test_an_endless_source_ends_at_the_limit(store: EvidenceFolder) -> None:
-    with Path("/dev/zero").open("rb") as endless, pytest.raises(UsageError):
-        store.put(endless, limit=3 * CHUNK)
-    assert list(store.staging.iterdir()) == []
-
-
-class Growing(io.RawIOBase):
-    """Appends to a file while it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __call__(self, done: int) -> None:
-        with self.path.open("ab") as file:
-            file.write(b"more")
-
-
-def test_a_file_that_changes_while_read_is_refused(store: EvidenceFolder, tmp_path: Path) -> None:
-    source = tmp_path / "log"
-    source.write_bytes(b"x" * (2 * CHUNK))
-    with pytest.raises(UnavailableError, match="changed"):
-        store.put(source, progress=Growing(source))
-
-
-def test_a_file_touched_while_read_is_refused(store: EvidenceFolder, tmp_path: Path) -> None:
-    source = tmp_path / "log"
-    source.write_bytes(b"x" * (2 * CHUNK))
-    with pytest.raises(UnavailableError, match="changed"):
-        store.put(source, progress=lambda _: os.utime(source, ns=(1, 1)))
-
-
-def test_a_stream_that_breaks_leaves_nothing(store: EvidenceFolder) -> None:
-    class Broken:
-        def __init__(self) -> None:
-            self.calls = 0
-
-        def read(self, size: int, /) -> bytes:
-            self.calls += 1
-            if self.calls > 2:
-                raise OSError(5, "Input/output error")
-            return b"x" * size
-
-    with pytest.raises(UnavailableError) as caught:
-        store.put(Broken())
-    assert caught.value.code == "evidence.io"
-    assert list(store.iter()) == []
-    assert list(store.staging.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["absent", "folder", "fifo", "symlink", "device"])
@@ -250,12 +125,6 @@ def test_paths_that_are_no_regular_file(store: EvidenceFolder, tmp_path: Path, k
     with pytest.raises((UsageError, UnavailableError)):
         store.put(path)
     assert list(store.iter()) == []
-
-
-def test_progress_counts_up_to_the_size(store: EvidenceFolder) -> None:
-    seen: list[int] = []
-    store.put(b"x" * (2 * CHUNK + 5), progress=seen.append)
-    assert seen == [CHUNK, 2 * CHUNK, 2 * CHUNK + 5]
 
 
 @pytest.mark.parametrize(
@@ -335,41 +204,58 @@ def test_file_is_synced_before_its_name_and_the_name_before_the_answer(
     assert ["fsync staging/put", "link", f"fsync {shard}/{rest}", f"fsync {shard}"] == calls
 
 
-def test_many_threads_store_the_same_bytes_once(store: EvidenceFolder) -> None:
-    answers: list[object] = []
-
-    def work() -> None:
-        answers.extend(store.put(bytes([i]) * 10_000) for i in range(8))
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(answers) == 48
-    assert 8 == len(set(answers)) == len(list(store.iter()))
-    assert list(store.staging.iterdir()) == []
+@pytest.mark.parametrize("name", ["README", "{shard}/short", "{shard}/{rest}.part", "zz/{rest}", "AB/{rest}"])
+def test_strays(store: EvidenceFolder, name: str) -> None:
+    blob = store.put(b"abc")
+    name = name.format(shard=blob.blake3[:2], rest=blob.blake3[2:])
+    (store.root / name).parent.mkdir(exist_ok=True)
+    (store.root / name).write_text("x")
+    assert [(blob.blake3, 3)] == list(store.iter())
+    assert [name.split("/")[0] if name[:2] in {"zz", "AB"} else name] == list(store.strays())
 
 
-def test_memory_stays_flat(tmp_path: Path) -> None:
-    source = tmp_path / "large"
-    with source.open("wb") as file:
-        file.truncate(192 << 20)
+def test_a_group_shares_what_a_setgid_folder_offers_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o2770)
+    old = os.umask(0o077)
+    try:
+        store = EvidenceFolder(tmp_path / "evidence", tmp_path / "staging")
+        path = store.path(store.put(b"abc").blake3)
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == 0o440
+    for folder in (path.parent, store.root, store.staging):
+        assert folder.stat().st_mode & 0o7777 == 0o2770
+
+
+@pytest.mark.parametrize("mode", [0o2750, 0o770, 0o2700, 0o755])
+def test_a_folder_that_is_not_shared_keeps_all_private(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
     store = EvidenceFolder(tmp_path / "evidence", tmp_path / "staging")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    blob = store.put(source)
-    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert blob.bytes == 192 << 20
-    assert grown < 32 << 10, f"{grown} KiB"
-    store.path(blob.blake3).unlink()
+    path = store.path(store.put(b"abc").blake3)
+    assert path.stat().st_mode & 0o777 == 0o400
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_iter_is_sorted_and_strays_are_told_apart(store: EvidenceFolder) -> None:
-    blobs = sorted(store.put(bytes([i])).blake3 for i in range(40))
-    (store.root / "README").write_text("x")
-    (store.root / blobs[0][:2] / "short").write_text("x")
-    assert blobs == [item.blake3 for item in store.iter()]
-    assert {"README", f"{blobs[0][:2]}/short"} == set(store.strays())
+def test_a_mount_that_is_gone_has_no_missing_blobs_and_gets_none(tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    store = EvidenceFolder(share / "evidence", share / "staging", mounted=True)
+    for use in (
+        lambda: store.put(b"abc"),
+        lambda: store.missing(["0" * 64]),
+        lambda: store.open("0" * 64),
+        lambda: list(store.iter()),
+        lambda: list(store.strays()),
+    ):
+        with pytest.raises(UnavailableError) as caught:
+            use()
+        assert (caught.value.code, caught.value.exit_code) == ("evidence.no_place", 8)
+    problem = store.check("0" * 64, "0" * 64, 1)
+    assert problem is not None
+    assert (problem.code, problem.exit_code) == ("unreadable", 8)
+    assert list(share.iterdir()) == []
+    (share / "evidence").mkdir()
+    assert store.check(*store.put(b"abc")) is None
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,171 @@
+"""Each place of evidence, with what a test needs to spoil it behind the store's back."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import s3_server
+from muniment.store.evidence import EvidenceStore, name_of
+from muniment.store.evidence_folder import EvidenceFolder
+from muniment.store.evidence_postgres import EvidencePostgres
+from muniment.store.evidence_s3 import EvidenceS3, parse
+from muniment.store.files import CHUNK
+from psycopg import sql
+
+KINDS = ("folder", "postgres", "s3")
+
+
+class FolderPlace:
+    """Evidence in a folder."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+
+    def store(self, *, read_only: bool = False) -> EvidenceStore:
+        return EvidenceFolder(self.base / "evidence", self.base / "staging", read_only=read_only)
+
+    def said(self) -> str:
+        """For `opened` in another process."""
+        return json.dumps({"kind": "folder", "base": str(self.base)})
+
+    def damage(self, address: str, data: bytes) -> None:
+        path = self.base / "evidence" / name_of(address)
+        path.chmod(0o600)
+        path.write_bytes(data)
+        path.chmod(0o400)
+
+    def remove(self, address: str) -> None:
+        (self.base / "evidence" / name_of(address)).unlink()
+
+    def stray(self) -> str:
+        (self.base / "evidence" / "README").write_bytes(b"x")
+        return "README"
+
+
+class PostgresPlace:
+    """Evidence in a schema of a database of its own."""
+
+    schema = "log"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        with psycopg.connect(url) as db:
+            db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(self.schema)))
+            db.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
+            db.execute((files("muniment.store") / "sql" / "postgres_evidence.sql").read_bytes())
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection[Any]]:
+        with psycopg.connect(self.url, autocommit=True) as db:
+            yield db
+
+    def store(self, *, read_only: bool = False) -> EvidenceStore:
+        return EvidencePostgres(self.connect, self.schema, "postgresql://test", read_only=read_only)
+
+    def said(self) -> str:
+        return json.dumps({"kind": "postgres", "url": self.url})
+
+    @contextmanager
+    def spoiling(self) -> Iterator[psycopg.Connection[Any]]:
+        """What only a superuser can: neither triggers nor foreign keys."""
+        with psycopg.connect(self.url) as db:
+            db.execute("SET session_replication_role = replica")
+            db.execute("SET search_path TO log")
+            yield db
+
+    def damage(self, address: str, data: bytes) -> None:
+        with self.spoiling() as db:
+            db.execute("DELETE FROM evidence_chunk WHERE blake3 = %s", (address,))
+            for index, at in enumerate(range(0, len(data), CHUNK)):
+                db.execute(
+                    "INSERT INTO evidence_chunk VALUES (%s, %s, %s)", (address, index, data[at : at + CHUNK])
+                )
+
+    def remove(self, address: str) -> None:
+        with self.spoiling() as db:
+            db.execute("DELETE FROM evidence_chunk WHERE blake3 = %s", (address,))
+            db.execute("DELETE FROM evidence WHERE blake3 = %s", (address,))
+
+    def stray(self) -> str:
+        with self.spoiling() as db:
+            db.execute("INSERT INTO evidence_chunk VALUES (%s, 7, 'x')", ("ab" * 32,))
+        return f"chunk 7 of {'ab' * 32}"
+
+
+class S3Place:
+    """Evidence under a prefix of a bucket of its own."""
+
+    def __init__(self, server: s3_server.Server) -> None:
+        self.server = server
+        self.bucket = server.bucket(f"b{secrets.token_hex(8)}")
+
+    def url(self, endpoint: str = "") -> str:
+        return f"s3://{self.bucket}/team/store?endpoint={endpoint or self.server.url}"
+
+    def store(self, *, read_only: bool = False, endpoint: str = "", timeout_s: float = 30) -> EvidenceS3:
+        place = parse(self.url(endpoint), {})
+        return EvidenceS3(place, read_only=read_only, timeout_s=timeout_s, retries=2)
+
+    def said(self) -> str:
+        return json.dumps({"kind": "s3", "url": self.url(), "environ": s3_server.ENVIRONMENT})
+
+    def client(self) -> Any:
+        from obstore.store import S3Store
+
+        return S3Store(self.bucket, endpoint=self.server.url, client_options={"allow_http": True})
+
+    def damage(self, address: str, data: bytes) -> None:
+        import obstore
+
+        obstore.put(self.client(), f"team/store/evidence/{name_of(address)}", data)
+
+    def remove(self, address: str) -> None:
+        import obstore
+
+        obstore.delete(self.client(), f"team/store/evidence/{name_of(address)}")
+
+    def stray(self) -> str:
+        import obstore
+
+        obstore.put(self.client(), "team/store/evidence/ab/README", b"x")
+        obstore.put(self.client(), "team/store/evidencelike", b"beside the prefix")
+        return "ab/README"
+
+
+Setup = FolderPlace | PostgresPlace | S3Place
+
+
+def opened(said: str) -> EvidenceStore:
+    """Open the place that another process has said."""
+    given = json.loads(said)
+    if given["kind"] == "folder":
+        return FolderPlace(Path(given["base"])).store()
+    if given["kind"] == "s3":
+        os.environ.update(given["environ"])
+        return EvidenceS3(parse(given["url"], {}))
+    place = PostgresPlace.__new__(PostgresPlace)
+    place.url = given["url"]
+    return place.store()
+
+
+@contextmanager
+def s3_for_tests() -> Iterator[s3_server.Server]:
+    """A server, and the credentials for it in the environment."""
+    before = {name: os.environ.get(name) for name in s3_server.ENVIRONMENT}
+    os.environ.update(s3_server.ENVIRONMENT)
+    try:
+        with s3_server.server() as server:
+            yield server
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
