@@ -169,8 +169,7 @@ def _state(reader: Reader, ref: Ref) -> dict[str, Any] | None:
     if ref.kind == "record":
         return None
     if ref.kind in ("build", "incident", "pack", "release", "slot"):
-        rows = reader.rows(ENTITIES[ref.kind], {ref.kind: ref.id})["data"]
-        return rows[0] if rows else None
+        return reader.row(ref.kind, ref.id)
     found: dict[str, Any] = msgspec.to_builtins(getattr(reader.model, ENTITIES[ref.kind])[ref.id])
     return found
 

@@ -1,8 +1,9 @@
-"""Projections kept current: from the memo to the head, never silently stale; status, rebuild and digests.
+"""Projections kept current: from the nearest memo to the head, never silently stale; digests, and single entities of the past.
 
 1. `current` reads the head first and folds to it, or raises: there is no answer from a model that lags.
 2. A fold that meets a record it does not understand stops there, and says so (exit 10; `status` exits 8).
-3. A rebuild folds from zero beside what is live, compares, then swaps the memo.
+3. A long fold saves a memo every so often, so one that is cut short goes on from there.
+4. `selected` folds only the records that bear on what is asked, as a decision does, where that gives the same answer.
 """
 
 from __future__ import annotations
@@ -13,21 +14,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from muniment import __version__
 from muniment.app import memo as memos
-from muniment.domain.errors import UsageError
+from muniment.app.memo_parts import whole
+from muniment.domain.decision import Fact
+from muniment.domain.envelope import read_fact
+from muniment.domain.errors import InvalidError, UnavailableError, UsageError
+from muniment.domain.folding import FOLD
+from muniment.domain.query import Query, union
+from muniment.domain.world import World
+from muniment.domain.world import fold as fold_world
 from muniment.projections import digest as digests
-from muniment.projections.fold import Stopped
+from muniment.projections.fold import KNOWN
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL, DRIVER
 from muniment.store.api import Log, Page
+from muniment.store.memos import MemoPlace
 from muniment.store.merkle import Frontier
 
-SAVE_AFTER = (
-    512  # records folded since the memo; below, folding them again costs less than writing (about 2 ms)
-)
+SAVE_AFTER = 512  # records folded since the memo; below, folding them again costs less than a write (2 ms)
+SAVE_SHARE = 64  # and that share of the log: a memo of 1 M records takes as long as folding 10 k of them
+STRIDE = 1 << 14  # records between two memos of a long fold, at least; a quarter of the log at most
 PAGE = 1024
-STALE = 8
-WRONG = 7
+MAX_ROUNDS = 12  # a boundary that does not settle is our bug
 
 Progress = Callable[[int, int], None]
 """(records done, records in all)."""
@@ -48,7 +57,7 @@ class Cursor(NamedTuple):
 
 
 class Current(NamedTuple):
-    """A model and its cursor."""
+    """A model and its cursor. Large parts of the model may be read late; `whole` decodes all of it."""
 
     model: ReadModel
     cursor: Cursor
@@ -57,7 +66,7 @@ class Current(NamedTuple):
 def current(
     log: Log, base: Path | None = None, *, as_of: int | None = None, progress: Progress | None = None
 ) -> Current:
-    """Fold every projection up to the head, or up to position `as_of`, beginning at the memo if it fits.
+    """Fold every projection up to the head, or up to position `as_of`, beginning at the nearest memo that is of this log.
 
     Args:
         base: the reader's home; None is the default one.
@@ -67,23 +76,151 @@ def current(
         UsageError: `as_of` is beyond the head.
     """
     head = Frontier(*log.frontier())
+    until = _until(head, as_of)
+    ladder, memo = nearest(log, base, head, until)
+    model = memo.model if memo.model is not None else ReadModel()
+    note = memo.note
+    newest = ladder is not None and memo.position == ladder.newest.position
+    if newest and until - memo.position >= due(until):
+        own = memos.place_of(log.store_id, base)
+        note = advance(log, own, memo._replace(model=model), until, head, progress=progress) or note
+    else:
+        fold(log, model, after=memo.position, until=until, progress=progress)
+    root = head.root().hex() if until == head.size else ""
+    return Current(model, Cursor(until, root, memo.position, note))
+
+
+def _until(head: Frontier, as_of: int | None) -> int:
     until = head.size if as_of is None else as_of
     if not 0 <= until <= head.size:
         raise UsageError(
             f"position {until} is not in this log", code="reading.as_of", expected=f"0..{head.size}"
         )
-    memo = memos.load(log.store_id, base)
-    note = memo.note
-    if memo.model is not None and not memos.fits(memo, log, head):
-        memo, note = memos.NONE, "memo is not of this log"
-    model = memo.model
-    start = memo.position
-    if model is None or start > until:
-        model, start = ReadModel(), 0
-    fold(log, model, after=start, until=until, progress=progress)
-    if as_of is None and head.size - start >= SAVE_AFTER:
-        note = memos.save(log.store_id, base, model, head) or note
-    return Current(model, Cursor(until, head.root().hex() if until == head.size else "", start, note))
+    return until
+
+
+def places(log: Log, base: Path | None) -> list[MemoPlace]:
+    """Where memos of this log may be: the reader's home, then those its store shares, if it does."""
+    if not log.store_id:
+        return []
+    shared = getattr(log, "memo_place", None)
+    return [memos.place_of(log.store_id, base), *([shared()] if shared is not None else [])]
+
+
+def nearest(
+    log: Log, base: Path | None, head: Frontier, until: int
+) -> tuple[memos.Ladder | None, memos.Memo]:
+    """The nearest memo at or before a position and its ladder; the store's is asked only where the reader's own is far off."""
+    best: tuple[memos.Ladder | None, memos.Memo] = None, memos.NONE
+    for place in places(log, base):
+        if best[0] is not None and until - best[1].position < due(until):
+            break
+        ladder = memos.Ladder(place, log, head, lambda position: from_zero(log, position))
+        memo = ladder.at(until)
+        if best[0] is None or memo.position > best[1].position:
+            best = ladder, memo
+    return best
+
+
+def due(size: int) -> int:
+    """Records after which a memo is worth its write."""
+    return max(SAVE_AFTER, size // SAVE_SHARE)
+
+
+def from_zero(log: Log, until: int) -> ReadModel:
+    """The model at a position, from the first record."""
+    model = ReadModel()
+    fold(log, model, until=until)
+    return model
+
+
+def advance(
+    log: Log,
+    place: MemoPlace,
+    memo: memos.Memo,
+    until: int,
+    head: Frontier,
+    *,
+    program: str = __version__,
+    progress: Progress | None = None,
+) -> str:
+    """Fold a memo's model on to a position and save it there and on the way; return "" or why that failed.
+
+    Raises:
+        Stopped: what was saved until then stays.
+    """
+    assert memo.model is not None
+    start, frontier, below, note = memo.position, memo.frontier.copy(), list(memo.below), ""
+    if start:
+        below.append((start, frontier.root().hex()))
+    stride = max(STRIDE, 1 << max(until.bit_length() - 3, 0))
+
+    def told(done: int, _: int) -> None:
+        if progress is not None:
+            progress(done + at - start, until - start)
+
+    at = start
+    while at < until:
+        end = min(until, (at // stride + 1) * stride)
+        fold(log, memo.model, after=at, until=end, progress=told)
+        frontier.extend(log.leaves(after=at, until=end))
+        at = end
+        if not note:  # where one could not be written the next will not be either
+            note = memos.save(place, log.store_id, memo.model, frontier, below, program=program)
+            below.append((at, frontier.root().hex()))
+    if until == head.size and frontier.roots != head.roots:
+        return "memo is not of this log"
+    return note
+
+
+def selected(
+    log: Log, boundary: Callable[[World], Query], *, until: int, base: Path | None = None
+) -> ReadModel | None:
+    """What a boundary reaches, as of a position: the nearest memo, and of the records after it only those it selects.
+
+    The entities that the boundary names have the state a fold of every record gives them (I11: a decision sees the same
+    world); of others nothing can be said. None if that cannot be promised, because the log holds types that this
+    version does not know: then fold every record, which says where.
+
+    Raises:
+        InvalidError: a record does not fit those before it, or the boundary does not settle.
+    """
+    if not set(log.types()) <= KNOWN:
+        return None
+    head = Frontier(*log.frontier())
+    ladder, memo = nearest(log, base, head, _until(head, until))
+    query: Query = ()
+    facts: dict[int, Fact] = {}  # no fold changes a fact, so one read serves every round
+    model = memo.model if memo.model is not None else ReadModel()
+    with quiet_collector():
+        for _ in range(MAX_ROUNDS):
+            wanted = union(query, boundary(model))
+            if wanted == query:
+                return model
+            known = len(facts)
+            more = tuple(set(wanted).difference(query))
+            query = wanted
+            for position, body in log.read(more, after=memo.position, until=until) if until else ():
+                if position not in facts:
+                    facts[position] = read_fact(body, position)
+            if len(facts) > known:
+                model = _again(ladder, memo, until)
+                fold_world(model, (facts[at] for at in sorted(facts)), FOLD)
+    raise InvalidError("the boundary of a view does not settle", code="decision.boundary")
+
+
+def _again(ladder: memos.Ladder | None, memo: memos.Memo, until: int) -> ReadModel:
+    """The model of a memo anew, since a fold has changed the one it had."""
+    if ladder is None or memo.model is None:
+        return ReadModel()
+    again = ladder.at(until)
+    if again.model is None or again.position != memo.position:
+        raise UnavailableError(
+            "a memo vanished while it was used",
+            code="memo.vanished",
+            hint="run it again; nothing was written",
+        )
+    return again.model
 
 
 def fold(
@@ -126,12 +263,14 @@ def _told(pages: Iterable[Page], after: int, until: int, progress: Progress | No
 def digest(log: Log, base: Path | None = None, *, as_of: int | None = None) -> dict[str, Any]:
     """Full and core digest of every projection (`projection.digest/1`)."""
     found = current(log, base, as_of=as_of)
+    with quiet_collector():
+        model = whole(found.model)
     rows: list[dict[str, Any]] = [
         {
             "projection": p.name,
             "version": p.version,
-            "digest": digests.full(p, found.model),
-            "core": digests.core(p, found.model),
+            "digest": digests.full(p, model),
+            "core": digests.core(p, model),
         }
         for p in ALL
     ]
@@ -143,83 +282,6 @@ def digest(log: Log, base: Path | None = None, *, as_of: int | None = None) -> d
         "combined_core": digests.combined(
             {p.name: row["core"] for p, row in zip(ALL, rows, strict=True) if not p.exempt}
         ),
-        "next": None,
-        "omitted": 0,
-    }
-
-
-def status(log: Log, base: Path | None = None, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Position, lag and digest of every projection (`projection.status/1`); `exit_code` 8 if any is stale."""
-    size = log.head().size
-    stopped: dict[str, Any] | None = None
-    memo = memos.load(log.store_id, base)
-    try:
-        model, cursor = current(log, base, progress=progress)
-        position, note = cursor.position, cursor.note
-        size = max(size, position)
-    except Stopped as error:
-        position, note, model = error.position, memo.note, ReadModel()
-        fold(log, model, until=position)
-        stopped = {"position": position + 1, "code": error.code, "message": error.message, "hint": error.hint}
-    rows = [
-        {
-            "projection": p.name,
-            "version": p.version,
-            "question": p.question,
-            "position": position,
-            "lag": size - position,
-            "stale": position < size,
-            "digest": digests.full(p, model),
-        }
-        for p in ALL
-    ]
-    return {
-        "schema": "projection.status/1",
-        "as_of": size,
-        "data": rows,
-        "memo": {"position": memo.position, "note": note},
-        "stopped": stopped,
-        "exit_code": STALE if position < size else 0,
-        "next": None,
-        "omitted": 0,
-    }
-
-
-def rebuild(log: Log, base: Path | None = None, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Fold from zero beside the live model, compare, swap (`projection.rebuild/1`); `exit_code` 7 if they differ.
-
-    Raises:
-        Stopped: the fold does not reach the head; the memo is left as it is.
-    """
-    head = Frontier(*log.frontier())
-    live = memos.load(log.store_id, base)
-    usable = live.model is not None and memos.fits(live, log, head)
-    if usable and live.model is not None:
-        fold(log, live.model, after=live.position, until=head.size)
-    fresh = ReadModel()
-    fold(log, fresh, until=head.size, progress=progress)
-    rows = []
-    for p in ALL:
-        rebuilt = digests.full(p, fresh)
-        before = digests.full(p, live.model) if usable and live.model is not None else ""
-        rows.append(
-            {
-                "projection": p.name,
-                "version": p.version,
-                "live": before,
-                "rebuilt": rebuilt,
-                "equal": before == rebuilt if before else None,
-            }
-        )
-    note = memos.save(log.store_id, base, fresh, head)
-    differ = [row["projection"] for row in rows if row["equal"] is False]
-    return {
-        "schema": "projection.rebuild/1",
-        "as_of": head.size,
-        "data": rows,
-        "verdict": "different" if differ else "equal" if usable else "nothing to compare with",
-        "note": note,
-        "exit_code": WRONG if differ else 0,
         "next": None,
         "omitted": 0,
     }

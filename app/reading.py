@@ -12,18 +12,22 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from muniment.app import projecting
+from muniment.app.references import BORN, ENTITIES, SWITCHES, Ref, is_date, moment
+from muniment.domain.channel_state import POLICY_ITEM, scope_item
+from muniment.domain.eligible import reading
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import NotFoundError, UsageError
-from muniment.domain.instant import from_micros, parse, to_text
+from muniment.domain.instant import from_micros
 from muniment.domain.policy import Policy
-from muniment.domain.query import Item
-from muniment.domain.world import policy_of
+from muniment.domain.query import Item, Query
+from muniment.domain.reference import EVERYWHERE, covers
+from muniment.domain.world import World, policy_of
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import BY_NAME
 from muniment.store.api import Log
@@ -31,44 +35,12 @@ from muniment.store.api import Log
 MIN_PACK_DIGITS = 6
 MIN_ID = 8
 NEAR = 5
+COMPARED = 2000
 
 _uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _hex = re.compile(r"[0-9a-f]+").fullmatch
 _id_prefix = re.compile(r"[0-9a-f]{8}[0-9a-f-]*").fullmatch
-_date = re.compile(r"\d{4}-\d\d-\d\d").fullmatch
 _back = re.compile(r"(?P<base>.+?)(?:~(?P<back>\d{1,9})|@(?P<at>.+))").fullmatch
-
-SWITCHES = ("activation.reverted/1", "activation.switched/1")
-# kind -> field of the read model
-ENTITIES = {
-    "build": "builds",
-    "incident": "incidents",
-    "intake": "intakes",
-    "pack": "packs",
-    "product": "products",
-    "release": "releases",
-    "slot": "slots",
-    "channel": "channels",
-    "key": "keys",
-}
-
-
-class Ref(msgspec.Struct, frozen=True):
-    """What a reference stands for: `kind` is record or an entity, `id` its id, `position` that of a record."""
-
-    kind: str
-    id: str
-    position: int = 0
-
-    @property
-    def tag(self) -> str:
-        """The tag of an entity's records; "" for a record."""
-        if self.kind == "record":
-            return ""
-        return f"scope:{self.id}" if self.kind == "channel" else f"{self.kind}:{self.id}"
-
-    def __str__(self) -> str:
-        return f"#{self.position}" if self.kind == "record" else f"{self.kind}:{self.id}"
 
 
 class Reader:
@@ -124,6 +96,42 @@ class Reader:
         """The policy in force."""
         return policy_of(self.model)
 
+    def row(self, kind: str, id_: str) -> dict[str, Any] | None:
+        """The row of one build, incident, pack, release or slot, None if there is none; the others are not looked at."""
+        part = ENTITIES[kind]
+        model = self._slots(id_) if kind == "slot" else self.model
+        if (found := getattr(model, part).get(id_)) is None:
+            return None
+        alone = msgspec.structs.replace(model, **{part: {id_: found}})
+        rows = BY_NAME[part].rows(alone, self.at, policy_of(model))
+        return rows[0] if rows else None
+
+    def slots(self, scope: str) -> list[dict[str, Any]]:
+        """The rows of the slots within a scope, by name."""
+        # a wider scope reaches so many records that a fold of all of them is as fast
+        model = self._slots(scope) if "/" in scope else self.model
+        within = {name: model.slots[name] for name in sorted(model.slots) if covers(scope, name)}
+        alone = msgspec.structs.replace(model, slots=within)
+        return BY_NAME["slots"].rows(alone, self.at, policy_of(model))
+
+    def _slots(self, scope: str) -> ReadModel:
+        """A model in which the slots of a scope are true: of the past, or of one slot, only what bears on them is read."""
+        if self._current is not None or not (self._past or scope.count("/") == 2):
+            return self.model
+
+        def boundary(world: World) -> Query:
+            names = {name for name in world.slots if covers(scope, name)} | (
+                {scope} if scope.count("/") == 2 else set()
+            )
+            return (
+                POLICY_ITEM,
+                scope_item(EVERYWHERE),
+                *(item for name in names for item in reading(world, name)),
+            )
+
+        found = projecting.selected(self.log, boundary, until=self.until, base=self.base)
+        return self.model if found is None else found
+
     def rows(self, projection: str, where: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The rows of a projection (`<projection>/1`), those with `where` field = value.
 
@@ -149,6 +157,11 @@ class Reader:
             "omitted": 0,
         }
 
+    def notes(self, verbose: bool) -> tuple[str, ...]:
+        """Why a memo was not used or not written, for people who ask for more."""
+        found = self._current.cursor.note if self._current is not None and verbose else ""
+        return (found,) if found else ()
+
     # -- points in the past --------------------------------------------------------------------------------------------
 
     def point(self, as_of: str | int) -> tuple[int, str]:
@@ -160,7 +173,7 @@ class Reader:
         text = str(as_of)
         if text.isascii() and text.isdigit():
             position = int(text)
-        elif _date(text[:10]) and (len(text) == 10 or "T" in text[10:11]):
+        elif is_date(text[:10]) and (len(text) == 10 or "T" in text[10:11]):
             instant = moment(text)
             return self.before(instant), instant
         else:
@@ -233,6 +246,8 @@ class Reader:
             if position is None:
                 raise self._unknown(text, wanted)
             return Ref("record", text, position)
+        if (exact := self._exact(text, wanted)) is not None:
+            return exact
         candidates = self._candidates(text, wanted)
         if not candidates and _id_prefix(text) and not wanted - {"record"} and "-" in text:
             candidates = self._by_id_prefix(text)
@@ -276,6 +291,18 @@ class Reader:
         position = int(digits)
         fact = read_fact(self.body(position), position)
         return Ref("record", fact.id, position)
+
+    def _exact(self, text: str, wanted: set[str]) -> Ref | None:
+        """A whole id of a kind that is said, found in the index: nothing is folded for it."""
+        kind, colon, rest = text.partition(":")
+        if colon and kind == "sha256":
+            kind, rest = "pack", text
+        elif not colon and (len(wanted) == 1 or text.count("/") == 2):
+            kind, rest = next(iter(wanted)) if len(wanted) == 1 else "slot", text
+        if self._current is not None or kind not in BORN or (wanted and kind not in wanted):
+            return None
+        ref = Ref(kind, rest)
+        return ref if self.log.last_match((Item(BORN[kind], (ref.tag,)),), until=self.until) else None
 
     def _candidates(self, text: str, wanted: set[str]) -> list[Ref]:
         kind, colon, rest = text.partition(":")
@@ -339,7 +366,7 @@ class Reader:
             for id_ in getattr(self.model, part)
         ]
         bare = {name: name.partition(":")[2] for name in names}
-        near = difflib.get_close_matches(text, list(bare.values()), n=NEAR, cutoff=0.5)
+        near = near_names(text, list(bare.values()), NEAR)
         close = [name for name, id_ in bare.items() if id_ in near][:NEAR]
         what = (
             " or ".join(sorted(wanted)) or "record, build, pack, release, slot, channel, incident or intake"
@@ -352,10 +379,19 @@ class Reader:
         )
 
 
-def moment(text: str) -> str:
-    """A time as an instant; a date alone is its beginning in UTC.
+def near_names(text: str, names: Sequence[str], count: int) -> list[str]:
+    """Names that look like a text; of very many only those that begin as it does are compared (20 us each)."""
+    start = len(text)
+    pool = names
+    while len(pool) > COMPARED:
+        pool = (
+            [name for name in names if name.startswith(text[:start])][:COMPARED]
+            if start
+            else names[:COMPARED]
+        )
+        if not pool:
+            start, pool = start - 1, names
+    return difflib.get_close_matches(text, pool, n=count, cutoff=0.5)
 
-    Raises:
-        UsageError: not a time.
-    """
-    return to_text(parse(f"{text}T00:00:00Z" if _date(text) else text))
+
+__all__ = ["ENTITIES", "Reader", "Ref", "moment", "near_names"]

@@ -71,8 +71,8 @@ def pin(settings: Settings, scope: str, pack_ref: str, expires: str) -> Answer:
     from muniment.domain.channel import SetPin
     from muniment.domain.reference import check_scope
 
-    until = later(expires)
     with settings.open(write=True) as session:
+        until = later(expires, session.log.now)
         target = pack_id(session, pack_ref)
         outcome = session.run(SetPin(check_scope(scope), target, until), settings.options())
     return answer(
@@ -117,8 +117,8 @@ def freeze(settings: Settings, scope: str, kind: str, freeze: str | None, expire
     from muniment.domain.reference import check_name, check_scope
 
     name = check_name(freeze, "a freeze") if freeze else short_id("fz-")
-    until = later(expires)
     with settings.open(write=True) as session:
+        until = later(expires, session.log.now)
         outcome = session.run(FreezeScope(check_scope(scope), name, kind, until), settings.options())
     return answer(
         "channel.freeze/1",
@@ -220,14 +220,14 @@ def _policy(model: Any) -> Any:
 @click.argument("scope", metavar="[SCOPE]", required=False, default="*")
 def show(settings: Settings, scope: str) -> Rows | Result:
     """The board: every slot with its targets, what it should run, what it runs, pin, freezes, last known good."""
-    from muniment.cli.views import reading
+    from muniment.cli.refs import reader
     from muniment.domain.errors import NotFoundError
-    from muniment.domain.reference import check_scope, covers
+    from muniment.domain.reference import check_scope
 
     check_scope(scope)
     with settings.open() as session:
-        view = reading(settings, session, "slots")
-    rows = [row for row in view.rows if covers(scope, row["slot"])]
+        looking = reader(settings, session)
+        rows = looking.slots(scope)
     if not rows and scope != "*":
         raise NotFoundError(
             f"no declared slot lies in {scope}", code="slot.unknown", hint="muniment channel list"
@@ -235,16 +235,22 @@ def show(settings: Settings, scope: str) -> Rows | Result:
     if settings.output == "table" and not settings.quiet and not settings.fields:
         board = [line for row in rows for line in _board(settings, row)]
         return Rows(
-            "channel.show/1", board, _BOARD, "slot", view.as_of, empty="no channels", notes=view.notes
+            "channel.show/1",
+            board,
+            _BOARD,
+            "slot",
+            looking.until,
+            empty="no channels",
+            notes=looking.notes(settings.verbose),
         )
     return Rows(
         "channel.show/1",
         rows,
         ("slot", "desired", "floor"),
         "slot",
-        view.as_of,
+        looking.until,
         empty="no channels",
-        notes=view.notes,
+        notes=looking.notes(settings.verbose),
     )
 
 

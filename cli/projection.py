@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
 from muniment.cli.framework import Noun
 from muniment.cli.results import Rows
 from muniment.cli.settings import Settings
@@ -55,26 +56,44 @@ def _rows(said: dict[str, Any], columns: tuple[str, ...], notes: list[str]) -> R
     examples=["muniment projection status", "muniment projection status --where stale=true"],
 )
 def status(settings: Settings) -> Rows:
-    """How far each view has read; exit 8 if one is behind the log."""
-    from muniment.app import projecting
+    """How far each view has read; exit 8 if one is behind the log. -v says where memos of it are kept."""
+    from muniment.app import rebuilding
 
     with settings.open() as session, folding(settings) as told:
-        said = projecting.status(session.log, progress=told)
+        said = rebuilding.status(session.log, progress=told)
     stopped = said["stopped"]
     notes = [f"stopped at record #{stopped['position']}: {stopped['message']}"] if stopped else []
-    notes += [said["memo"]["note"]] if settings.verbose else []
+    notes += [said["memo"]["note"], *map(_kept, said["memos"])] if settings.verbose else []
     return _rows(said, ("projection", "version", "position", "lag", "stale", "question"), notes)
 
 
-@projection.verb("rebuild", uses=_USES, examples=["muniment projection rebuild"])
-def rebuild(settings: Settings) -> Rows:
-    """Fold every view anew from the first record and compare; exit 7 if the saved one differs."""
-    from muniment.app import projecting
+def _kept(place: dict[str, Any]) -> str:
+    at = ", ".join(f"#{position}" for position in place["positions"]) or "none"
+    rebuild_ = f"; a rebuild has come to #{place['rebuild']}" if place["rebuild"] else ""
+    return f"memos in the {place['place']}: {place['note'] or at + rebuild_}"
+
+
+@projection.verb(
+    "rebuild",
+    uses=_USES,
+    examples=["muniment projection rebuild", "muniment projection rebuild --shared --restart"],
+)
+@click.option("--shared", is_flag=True, help="The memos beside a PostgreSQL log, which all its readers use.")
+@click.option("--restart", is_flag=True, help="Do not go on with a rebuild that was cut short.")
+def rebuild(settings: Settings, shared: bool, restart: bool) -> Rows:
+    """Fold every view anew from the first record, compare, swap; exit 7 if the saved one differs.
+
+    What is live stays until the end. One that was cut short goes on from the last memo it saved.
+    """
+    from muniment.app import rebuilding
 
     with settings.open() as session, folding(settings) as told:
-        said = projecting.rebuild(session.log, progress=told)
+        said = rebuilding.rebuild(session.log, shared=shared, restart=restart, progress=told)
+    began = f"went on from record #{said['began']} of a rebuild that was cut short" if said["began"] else ""
     return _rows(
-        said, ("projection", "version", "equal", "rebuilt"), [f"verdict: {said['verdict']}", said["note"]]
+        said,
+        ("projection", "version", "equal", "rebuilt"),
+        [began, f"verdict: {said['verdict']}", said["note"]],
     )
 
 

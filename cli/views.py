@@ -11,6 +11,7 @@ from muniment.cli.text import instant, visible
 from muniment.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from muniment.app.reading import Reader
     from muniment.app.session import Session
     from muniment.projections.model import ReadModel
 
@@ -41,11 +42,12 @@ def reading(settings: Settings, session: Session, projection: str) -> View:
     """
     from muniment.cli.refs import reader
 
-    looking = reader(settings, session)
+    return _view(settings, reader(settings, session), projection)
+
+
+def _view(settings: Settings, looking: Reader, projection: str) -> View:
     rows = looking.rows(projection)["data"]
-    cursor = looking.current.cursor
-    notes = (cursor.note,) if cursor.note and settings.verbose else ()
-    return View(looking.model, cursor.position, looking.at, rows, notes)
+    return View(looking.model, looking.until, looking.at, rows, looking.notes(settings.verbose))
 
 
 def listing(
@@ -72,23 +74,31 @@ def one(
     key: str,
     name: str,
     *,
-    rows: RowsOf = lambda view: view.rows,
+    rows: RowsOf | None = None,
 ) -> tuple[dict[str, Any], int]:
     """The row of that name, and the position it is as of.
 
     Raises:
         NotFoundError: there is none; the message names the nearest.
     """
-    view = reading(settings, session, projection)
-    listed = rows(view)
-    for row in listed:
-        if row[key] == name:
-            return row, view.as_of
-    from difflib import get_close_matches
+    from muniment.cli.refs import reader
 
-    near = get_close_matches(name, [str(row[key]) for row in listed], n=3)
+    looking = reader(settings, session)
+    if rows is None:
+        if (found := looking.row(key, name)) is not None:
+            return found, looking.until
+        names = list(getattr(looking.model, projection))
+    else:
+        listed = rows(_view(settings, looking, projection))
+        for row in listed:
+            if row[key] == name:
+                return row, looking.until
+        names = [str(row[key]) for row in listed]
+    from muniment.app.reading import near_names
+
+    near = near_names(name, names, 3)
     raise NotFoundError(
-        f"no {key} {name[:100]} in this store" + (f" as of #{view.as_of}" if settings.as_of else ""),
+        f"no {key} {name[:100]} in this store" + (f" as of #{looking.until}" if settings.as_of else ""),
         code=f"{key}.unknown",
         hint=f"did you mean {', '.join(near)}?" if near else f"muniment {key} list",
     )

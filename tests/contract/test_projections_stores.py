@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from muniment.app import memo, projecting
+from muniment.app import memo, projecting, rebuilding
 from muniment.projections import digest
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL
@@ -69,15 +69,15 @@ def test_any_saved_memo_gives_the_same_digests(told: Log, reference: dict[str, s
         model, frontier = ReadModel(), Frontier()
         projecting.fold(told, model, until=position)
         frontier.extend(leaves[:position])
-        assert memo.save(told.store_id, tmp_path, model, frontier) == ""
+        assert memo.save(memo.place_of(told.store_id, tmp_path), told.store_id, model, frontier) == ""
         found = projecting.current(told, tmp_path)
         assert found.cursor.memo == position
         assert reference == digests_of(found.model)
 
 
 def test_rebuild_is_live(told: Log, tmp_path: Path) -> None:
-    projecting.rebuild(told, tmp_path)
-    assert projecting.rebuild(told, tmp_path)["verdict"] == "equal"
+    rebuilding.rebuild(told, tmp_path)
+    assert rebuilding.rebuild(told, tmp_path)["verdict"] == "equal"
 
 
 _PROGRAM = """

@@ -6,7 +6,6 @@ is found by them alone.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -16,10 +15,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from muniment.app import home, projecting
+from muniment.app import home, memo, rebuilding
 from muniment.app.verify import Anchor, verify_store
 from muniment.app.verify_report import CHECKS, Report
 from muniment.domain import canonical
+from muniment.projections.model import ReadModel
 from muniment.store import writer
 from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.merkle import Frontier
@@ -48,7 +48,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "INDEX_EVERY", 16)  # a story is shorter than the tail that has no rows yet
         story.Story(log, clock, evidence).whole()
-    projecting.rebuild(log, root / "home")
+    rebuilding.rebuild(log, root / "home")
     head = log.head()
     assert home.remember_head(log.store_id, head.size, head.root, base=root / "home") == ""
     log.close()
@@ -459,12 +459,14 @@ def test_orphans_are_information_and_junk_is_a_finding(store: Path) -> None:
 
 
 def test_a_forged_memo_is_found(store: Path) -> None:
-    path = next((store / "home" / "memos").rglob("*.memo"))
-    line, _, payload = path.read_bytes().partition(b"\n")
-    forged = payload.replace(b"ELIGIBLE", b"WITHDRAW")
-    assert forged != payload
-    header = {**json.loads(line), "sha256": hashlib.sha256(forged).hexdigest()}
-    path.write_bytes(json.dumps(header).encode() + b"\n" + forged)
+    place = memo.place_of("s-story", store / "home")
+    step = place.steps()[-1]
+    live = memo.opened(place, step, "s-story", lambda _: ReadModel())
+    assert live.model is not None
+    assert live.model.packs
+    for pack in live.model.packs.values():
+        pack.state = "WITHDRAWN"
+    assert memo.save(place, "s-story", live.model, live.frontier) == ""
     found(verify(store), "projections.memo")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from muniment.app import projecting, verify_stretches, verify_worker
+from muniment.app import rebuilding, verify_stretches, verify_worker
 from muniment.app.verify import Anchor, verify_store
 from muniment.app.verify_report import Report
 from muniment.app.verify_stretches import Worker
@@ -33,7 +33,7 @@ def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("workers")
     with contextlib.closing(create_log(root / "store")) as log:
         data.fill(log, SIZE)
-        projecting.rebuild(log, root / "home")
+        rebuilding.rebuild(log, root / "home")
     return root
 
 

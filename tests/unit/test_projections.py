@@ -1,4 +1,4 @@
-"""Projections: the fold that makes them, their digests, their memo, and what they show."""
+"""Projections: the fold that makes them, their digests, and what they show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from muniment.app import memo, projecting
 from muniment.domain import slot_state
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
-from muniment.domain.errors import InvalidError, UsageError
+from muniment.domain.errors import InvalidError
 from muniment.domain.folding import FOLD
 from muniment.domain.records import TABLE
 from muniment.domain.world import World, fold, policy_of
@@ -21,7 +20,7 @@ from muniment.projections import digest, timeline, words
 from muniment.projections.base import Simple
 from muniment.projections.fold import KNOWN, WITHOUT_STATE, Driver, Stopped, decode_fact, decode_page
 from muniment.projections.model import ReadModel
-from muniment.projections.registry import ALL, BY_NAME, DRIVER, VERSIONS
+from muniment.projections.registry import ALL, BY_NAME, DRIVER
 from muniment.store.api import Draft
 from muniment.store.memory import MemoryLog
 
@@ -290,149 +289,8 @@ def test_every_field_of_a_projection_is_in_its_full_digest() -> None:
     assert {name for name in before if before[name] != after[name]} == {"incidents", "timeline"}
 
 
-# -- memo, status, rebuild ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projecting, "SAVE_AFTER", 1)
-
-
 def digests_of(model: ReadModel) -> dict[str, str]:
     return {p.name: digest.full(p, model) for p in ALL}
-
-
-def test_a_memo_is_used_and_gives_what_a_rebuild_gives(eager: None, tmp_path: Path) -> None:
-    log, teller = grown()
-    first = projecting.current(log, tmp_path)
-    assert (first.cursor.memo, first.cursor.position, first.cursor.note) == (0, 103, "")
-    teller.must(story.command("clock.accept", 9))
-    second = projecting.current(log, tmp_path)
-    assert (second.cursor.memo, second.cursor.position) == (103, 104)
-    assert digests_of(second.model) == digests_of(model_of(log))
-    assert second.cursor.root == log.head().root.hex()
-
-
-def test_short_catch_ups_are_not_written(tmp_path: Path) -> None:
-    log, _ = grown()
-    projecting.current(log, tmp_path)
-    assert not memo.path_of("s-story", tmp_path).exists()
-
-
-@pytest.mark.parametrize(
-    ("damage", "note"),
-    [
-        (lambda data: data[: len(data) // 2], "memo is damaged"),
-        (lambda data: b"", "memo is damaged"),
-        (lambda data: b"not json\n", "memo is damaged"),
-        (lambda data: b"[1]\n", "memo is damaged"),
-        (lambda data: data.replace(b'"position": 103', b'"position": 102'), "memo is damaged"),
-        (lambda data: data.replace(b"s-story", b"s-other", 1), "memo of another store or format"),
-        (lambda data: data.replace(b'"slots": 1', b'"slots": 2'), "memo of other projection versions"),
-    ],
-)
-def test_a_damaged_or_foreign_memo_counts_as_none(
-    eager: None, tmp_path: Path, damage: Any, note: str
-) -> None:
-    log, _ = grown()
-    projecting.current(log, tmp_path)
-    path = memo.path_of("s-story", tmp_path)
-    path.write_bytes(damage(path.read_bytes()))
-    assert memo.load("s-story", tmp_path).note == note
-    found = projecting.current(log, tmp_path)
-    assert found.cursor.memo == 0
-    assert digests_of(found.model) == digests_of(model_of(log))
-
-
-def test_a_memo_of_another_history_of_the_same_store_is_discarded(eager: None, tmp_path: Path) -> None:
-    log, teller = grown()
-    other, other_teller = grown()
-    teller.must(story.command("clock.accept", 1))
-    other_teller.must(story.command("clock.accept", 2))
-    projecting.current(log, tmp_path)
-    other_teller.must(story.command("clock.accept", 3))
-    found = projecting.current(other, tmp_path)
-    assert found.cursor.memo == 0
-    assert digests_of(found.model) == digests_of(model_of(other))
-
-
-def test_a_memo_beyond_a_cut_log_is_discarded(eager: None, tmp_path: Path) -> None:
-    log, teller = grown()
-    teller.must(story.command("clock.accept", 1))
-    projecting.current(log, tmp_path)
-    assert projecting.current(grown()[0], tmp_path).cursor.memo == 0
-
-
-def test_a_view_of_the_past_starts_at_a_memo_not_beyond_it(eager: None, tmp_path: Path) -> None:
-    log, teller = grown()
-    projecting.current(log, tmp_path)
-    teller.must(story.command("clock.accept", 9))
-    assert projecting.current(log, tmp_path, as_of=103).cursor.memo == 103
-    past = projecting.current(log, tmp_path, as_of=60)
-    assert (past.cursor.memo, past.cursor.position) == (0, 60)
-    assert digests_of(past.model) == digests_of(model_of(log, 60))
-    for wrong in (-1, 105):
-        with pytest.raises(UsageError):
-            projecting.current(log, tmp_path, as_of=wrong)
-
-
-def test_a_home_that_cannot_be_written_costs_only_the_memo(eager: None, tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("in the way")
-    log, _ = grown()
-    found = projecting.current(log, tmp_path / "file")
-    assert found.cursor.position == 103
-    assert found.cursor.note.startswith("memo not written")
-
-
-def test_an_empty_log_has_an_empty_model(tmp_path: Path) -> None:
-    log = MemoryLog()
-    assert projecting.current(log, tmp_path).cursor.position == 0
-    assert projecting.status(log, tmp_path)["exit_code"] == 0
-
-
-def test_status_is_fresh_at_the_head(tmp_path: Path) -> None:
-    log, _ = grown()
-    status = projecting.status(log, tmp_path)
-    assert status["exit_code"] == 0
-    assert {(row["position"], row["lag"], row["stale"]) for row in status["data"]} == {(103, 0, False)}
-    assert {row["projection"]: row["version"] for row in status["data"]} == VERSIONS
-
-
-def test_status_of_a_stopped_fold_is_stale_and_says_why(tmp_path: Path) -> None:
-    log, _ = grown()
-    append_raw(log, raw(log, type="build.invented/1"))
-    append_raw(log, raw(log, id="00000000-0000-7000-8000-000000000001"))
-    status = projecting.status(log, tmp_path)
-    assert status["exit_code"] == 8
-    assert status["stopped"]["position"] == 104
-    assert {(row["position"], row["lag"], row["stale"]) for row in status["data"]} == {(103, 2, True)}
-    with pytest.raises(Stopped):
-        projecting.current(log, tmp_path)
-    with pytest.raises(Stopped):
-        projecting.rebuild(log, tmp_path)
-    assert not memo.path_of("s-story", tmp_path).exists()
-
-
-def test_rebuild_compares_and_swaps(eager: None, tmp_path: Path) -> None:
-    log, _ = grown()
-    assert projecting.rebuild(log, tmp_path)["verdict"] == "nothing to compare with"
-    equal = projecting.rebuild(log, tmp_path)
-    assert (equal["verdict"], equal["exit_code"]) == ("equal", 0)
-    live = memo.load("s-story", tmp_path)
-    assert live.model is not None
-    live.model.incident_count = 99
-    memo.save("s-story", tmp_path, live.model, live.frontier)
-    different = projecting.rebuild(log, tmp_path)
-    assert (different["verdict"], different["exit_code"]) == ("different", 7)
-    assert [row["projection"] for row in different["data"] if not row["equal"]] == ["incidents"]
-    assert projecting.rebuild(log, tmp_path)["verdict"] == "equal"
-
-
-def test_progress_is_told_the_way_to_the_end(tmp_path: Path) -> None:
-    told: list[tuple[int, int]] = []
-    log, _ = grown()
-    projecting.current(log, tmp_path, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (103, 103)
 
 
 def test_a_page_decoded_at_once_is_the_same_as_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
