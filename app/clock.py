@@ -1,4 +1,4 @@
-"""The host's clock in microseconds, and the judge of forward jumps (settled.md, 1).
+"""The clock of decisions in microseconds, and the judge of forward jumps (settled.md, 1).
 
 Rules:
 1. Within one boot the wall clock may run ahead of CLOCK_BOOTTIME (which counts suspend) by one hour since the
@@ -8,6 +8,8 @@ Rules:
 3. An idle night is no jump: boot time went on as well. A wall clock that went back is information only, since
    `recorded_at` never does.
 4. No last reading (first use, damaged cache) means no judgement.
+
+The clock that is judged is the log's: a server's, or the host's. What is accounted for is this host's boot time either way.
 
 Two readings are of one boot if the boot id is known and equal and boot time did not go back. A time namespace
 or a restored container shares the boot id with another boot time; going back is its only trace, and rule 2
@@ -53,13 +55,13 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-def read_host() -> Reading:
-    """Read the three sources of this host."""
+def read_host(wall: Callable[[], int] = now) -> Reading:
+    """Read the three sources; `wall` is the clock that is judged."""
     try:
         boot_id = BOOT_ID.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         boot_id = ""
-    return Reading(now(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000, boot_id)
+    return Reading(wall(), time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000, boot_id)
 
 
 def judge(current: Reading, last: Reading | None) -> Verdict:

@@ -15,7 +15,7 @@ from muniment.app import clock, home, ids, keys
 from muniment.app.actor import os_actor
 from muniment.app.handlers import Handler, Request
 from muniment.app.home import write_atomic
-from muniment.app.session import EXPORTS
+from muniment.app.session import EXPORTS, KEYS, evidence_of, folder_for
 from muniment.domain.admin import Init
 from muniment.domain.decision import ActorRef
 from muniment.domain.envelope import read_fact
@@ -31,7 +31,8 @@ from muniment.domain.policy import Policy, parse
 from muniment.store import checkpoint
 from muniment.store.api import KIND_RECORDS, SCHEMA_VERSION, Log
 from muniment.store.files import faults, os_fault, regular, shown
-from muniment.store.open import create_log, folder_of, open_log
+from muniment.store.open import create_log, name_of, open_log
+from muniment.store.postgres_url import is_postgres
 
 LOG_KEY = "log"
 FIRST_RECORDS = 2
@@ -77,7 +78,7 @@ def _too_long(name: str) -> str:
 
 
 def create_store(url: str, *, policy: str = "solo") -> Mapping[str, Any]:
-    """Create a store and return what was made: store id, folder, policy and its digest, key id, checkpoint.
+    """Create a store and return what was made: store id, place, policy and its digest, key id, checkpoint.
 
     Each step may be the last one before a cut; the next call goes on: log, key, first records (one batch, so there is never a
     store without a policy), checkpoint.
@@ -88,17 +89,25 @@ def create_store(url: str, *, policy: str = "solo") -> Mapping[str, Any]:
     """
     document = load_policy(policy)
     home.home()  # a user without one could write nothing afterwards
-    folder = _place(url)
+    place = name_of(url)
+    if not is_postgres(url):
+        _check_folder(Path(place))
     try:
         log = create_log(url, KIND_RECORDS)
     except ConflictError:
         log = open_log(url)
     with contextlib.closing(log):
-        if log.head().size and not _cut_short(log, folder):
-            raise _exists(folder)
-        private = _log_key(folder / "keys")
+        evidence_of(
+            url, getattr(log, "connection", None), read_only=False
+        )  # a store whose evidence has no place would be of no use
+        # in a folder the key comes before there is an id; for a server the id names the folder (decision 0009)
+        store_id = log.store_id or ids.short_id("s-")
+        folder = folder_for(url, store_id)
+        if log.head().size and not _cut_short(log, url, folder):
+            raise _exists(place)
+        private = _log_key(folder / KEYS)
         if not log.head().size:
-            _first_records(log, folder, private, document)
+            _first_records(log, store_id, place, private, document)
         made = next(read_fact(body, at) for at, body in log.read((), limit=1)).data
         in_force = next(read_fact(body, at) for at, body in log.read((), after=1, limit=1)).data
         head = log.head()
@@ -114,10 +123,10 @@ def create_store(url: str, *, policy: str = "solo") -> Mapping[str, Any]:
         note = checkpoint.sign(checkpoint.Checkpoint(made["origin"], head.size, head.root), private)
         with faults("write", path, "store"):
             write_atomic(path, note)
-        clock.ClockCache(home.writer_file(made["store_id"])).mark()
+        clock.ClockCache(home.writer_file(made["store_id"]), lambda: clock.read_host(log.now)).mark()
     return {
         "store_id": made["store_id"],
-        "store": str(folder),
+        "store": place,
         "policy": in_force["policy"],
         "policy_digest": in_force["digest"],
         "log_key_id": made["log_key_id"],
@@ -128,9 +137,8 @@ def create_store(url: str, *, policy: str = "solo") -> Mapping[str, Any]:
     }
 
 
-def _place(url: str) -> Path:
-    """The folder of the store; it and what stands above it are folders, or are not there yet."""
-    folder = folder_of(url).absolute()
+def _check_folder(folder: Path) -> None:
+    """The folder of the store and what stands above it are folders, or are not there yet."""
     with faults("look at", folder, "store"):
         standing = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not standing.is_dir():
@@ -139,12 +147,11 @@ def _place(url: str) -> Path:
                 code="store.folder",
                 hint="name a folder, or a new name in one",
             )
-    return folder
 
 
-def _first_records(log: Log, folder: Path, private: Any, document: Policy) -> None:
+def _first_records(log: Log, store_id: str, place: str, private: Any, document: Policy) -> None:
     """Append `store.created` and the policy, as positions 1 and 2 or not at all."""
-    store_id, me = ids.short_id("s-"), os_actor()
+    me = os_actor()
     command = Init(
         store_id=store_id,
         kind=KIND_RECORDS,
@@ -154,15 +161,15 @@ def _first_records(log: Log, folder: Path, private: Any, document: Policy) -> No
         origin=f"muniment/{store_id}",
         policy=document.document,
     )
-    handler = Handler(log, now=clock.now, new_id=ids.uuid7)
+    handler = Handler(log, now=log.now, new_id=ids.uuid7)
     # expect 0: of two inits at once, the second must not append a second birth
     request = Request(ActorRef(me.id, me.kind, me.auth), reason="init", expect=0)
     try:
         outcome = handler.execute(command, request)
     except ConflictError as error:
-        raise _exists(folder) from error
+        raise _exists(place) from error
     if outcome.refusal is not None:
-        raise _exists(folder)
+        raise _exists(place)
 
 
 def _log_key(folder: Path) -> Any:
@@ -184,12 +191,13 @@ def _checkpoint(folder: Path, log: Log) -> Path:
     return folder / EXPORTS / f"checkpoint-{log.head().size}"
 
 
-def _cut_short(log: Log, folder: Path) -> bool:
-    """Nothing but the first records, and no checkpoint over them."""
-    return log.head().size == FIRST_RECORDS and not _checkpoint(folder, log).exists()
+def _cut_short(log: Log, url: str, folder: Path) -> bool:
+    """Nothing but the first records, and no checkpoint over them: of a server's store, only where its key is."""
+    mine = not is_postgres(url) or (folder / KEYS / f"{LOG_KEY}.pem").exists()
+    return mine and log.head().size == FIRST_RECORDS and not _checkpoint(folder, log).exists()
 
 
-def _exists(folder: Path) -> ConflictError:
+def _exists(place: str) -> ConflictError:
     return ConflictError(
-        f"there is a store already: {shown(folder)}", code="store.exists", hint="use it, or name another"
+        f"there is a store already: {shown(place)}", code="store.exists", hint="use it, or name another"
     )

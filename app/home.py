@@ -1,6 +1,7 @@
 """The reader's own folder: keys, heads seen, memos and the writer's cache (settled.md, 12).
 
     keys/<store id>/        private keys, mode 0700
+    stores/<store id>/      work, exports and the log's key of a store that is no folder (decision 0009)
     heads/<store id>.json   the last head this reader has seen
     memos/<store id>/       cached folds, discarded on mismatch
     writer/                 the writer's clock cache
@@ -74,6 +75,11 @@ def home(env: Mapping[str, str] | None = None) -> Path:
 def key_dir(store_id: str, base: Path | None = None) -> Path:
     """The folder of this store's private keys."""
     return (base or home()) / "keys" / _safe(store_id)
+
+
+def store_dir(store_id: str, base: Path | None = None) -> Path:
+    """This user's folder for a store that is none: `work/`, `exports/` and `keys/` as in the folder of a store."""
+    return (base or home()) / "stores" / _safe(store_id)
 
 
 def memo_dir(store_id: str, base: Path | None = None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from muniment.app import clock, ids, intake
+from muniment.app import ids, intake
 from muniment.app.handlers import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain.canonical import encode
@@ -48,7 +48,7 @@ def add(
     name = str(earlier["intake"]) if earlier is not None else intake_id or ids.short_id("in-")
     for text in (origin, authority, tool):
         _check_line(text)
-    fetched_at = from_micros(clock.now())
+    fetched_at = from_micros(session.log.now())
     collected = intake.collect(
         source if source == "-" else Path(source),
         session.evidence,

@@ -6,7 +6,10 @@ each append (settled.md, 1) and keeps the reading after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -18,18 +21,21 @@ from muniment.app.home import make_private
 from muniment.domain.canonical import encode
 from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact
-from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError
+from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from muniment.domain.query import Item, Query
 from muniment.store.api import Log
-from muniment.store.evidence_folder import EvidenceFolder
+from muniment.store.evidence import EvidenceStore
+from muniment.store.evidence_open import VARIABLE, evidence_url, open_evidence
 from muniment.store.files import faults
-from muniment.store.open import folder_of, open_log
+from muniment.store.open import folder_of, name_of, open_log
+from muniment.store.postgres_url import is_postgres, parse
 
 if TYPE_CHECKING:
     from muniment.app.handlers import Handler, Outcome, Request
     from muniment.domain.commands import AnyCommand
+    from muniment.store.evidence_postgres import Connect
 
-EVIDENCE, STAGING, WORK, EXPORTS = "evidence", "staging", "work", "exports"
+EVIDENCE, WORK, EXPORTS, KEYS = "evidence", "work", "exports", "keys"
 
 
 class Options:
@@ -64,11 +70,15 @@ class Session:
         self, url: str | Path, *, write: bool = False, progress: Callable[[int], None] | None = None
     ) -> None:
         self.url = str(url)
-        self.folder = folder_of(url).absolute()
+        self.name = name_of(url)
         self.log: Log = open_log(url, read_only=not write)
         self.write = write
         self.progress = progress
-        self.evidence = EvidenceFolder(self.folder / EVIDENCE, self.folder / STAGING, read_only=not write)
+        try:
+            self.evidence = evidence_of(url, getattr(self.log, "connection", None), read_only=not write)
+        except BaseException:
+            self.log.close()
+            raise
         self._handler: Handler | None = None
 
     def __enter__(self) -> Self:
@@ -91,9 +101,14 @@ class Session:
         found = self.log.store_id
         if not found:
             raise NotFoundError(
-                f"the store at {self.folder} holds no records", code="store.empty", hint="muniment init"
+                f"the store at {self.name} holds no records", code="store.empty", hint="muniment init"
             )
         return found
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where this user works for the store: its own folder, or that of the home (decision 0009)."""
+        return folder_for(self.url, self.store_id)
 
     @property
     def home(self) -> Path:
@@ -125,7 +140,7 @@ class Session:
         if self._handler is None:
             from muniment.app.handlers import Handler
 
-            self._handler = Handler(self.log, now=clock.now, new_id=ids.uuid7)
+            self._handler = Handler(self.log, now=self.log.now, new_id=ids.uuid7)
         return self._handler
 
     def request(self, options: Options) -> Request:
@@ -215,15 +230,20 @@ class Session:
         )
         return self.handler.execute(again, self.request(options))
 
+    @property
+    def clock_of(self) -> str:
+        """Whose clock decides (settled.md, 1)."""
+        return f"the server of {self.name}" if is_postgres(self.url) else "this host"
+
     def _clock(self) -> clock.ClockCache:
-        return clock.ClockCache(home.writer_file(self.store_id))
+        return clock.ClockCache(home.writer_file(self.store_id), lambda: clock.read_host(self.log.now))
 
     def _judge_clock(self, cache: clock.ClockCache) -> None:
         """Before every append, not once a session: a stage may run for hours, and the clock jump meanwhile."""
         verdict = cache.check()
         if verdict.kind == "jump_refused":
             raise UnavailableError(
-                f"the clock of this host jumped forward by {verdict.by_s} s since the last write",
+                f"the clock of {self.clock_of} jumped forward by {verdict.by_s} s since the last write",
                 code="clock.jump_refused",
                 hint="set the clock right, or: muniment clock accept --reason …",
                 expected="at most 3600 s beyond the time since boot",
@@ -257,7 +277,7 @@ class Session:
         return outcome
 
     def work(self, *parts: str) -> Path:
-        """A new private working folder beside the evidence.
+        """A new private working folder.
 
         Raises:
             UnavailableError: disk full, no permission, or a file stands there.
@@ -266,3 +286,52 @@ class Session:
         with faults("create", path, "work"):
             make_private(path)
         return path
+
+
+def folder_for(url: str | Path, store_id: str, base: Path | None = None) -> Path:
+    """The folder with `work/`, `exports/` and the log's key of a store, for this user (decision 0009)."""
+    return home.store_dir(store_id, base) if is_postgres(url) else folder_of(url).absolute()
+
+
+def evidence_of(url: str | Path, connect: Connect | None = None, *, read_only: bool) -> EvidenceStore:
+    """The evidence of a store: beside its log, or where `evidence=` in its URL or `MUNIMENT_EVIDENCE` says.
+
+    Args:
+        connect: lends a connection to the database of the log, if there is one.
+
+    Raises:
+        UsageError: no such place, or the database of another log.
+        UnfitError, UnavailableError: see `store.evidence_open.open_evidence`.
+    """
+    if not is_postgres(url):
+        own = folder_of(url).absolute()
+        elsewhere = os.environ.get(VARIABLE, "")
+        return open_evidence(elsewhere or own, own=not elsewhere, read_only=read_only)
+    place = parse(str(url))
+    chosen = evidence_url(str(url), place.evidence)
+    if is_postgres(chosen) and parse(chosen)[:2] != place[:2]:
+        raise UsageError(
+            "evidence in PostgreSQL lies in the database and the schema of its log",
+            code="evidence.url",
+            hint="leave it out, or name a folder or an s3:// URL",
+            expected=place.name,
+            found=parse(chosen).name,
+        )
+    return open_evidence(chosen, connect=connect, schema=place.schema, name=place.name, read_only=read_only)
+
+
+@contextmanager
+def evidence_alone(url: str | Path) -> Iterator[EvidenceStore]:
+    """The evidence, to be read, of a store whose log may be damaged: of the log nothing is opened.
+
+    Raises:
+        UnavailableError, DeniedError, NotFoundError: no server, no login, no such database.
+        UsageError, UnfitError: see `evidence_of`.
+    """
+    if not is_postgres(url):
+        yield evidence_of(url, read_only=True)
+        return
+    from muniment.store.postgres_pool import Connections
+
+    with closing(Connections(parse(str(url)), read_only=True)) as pool:
+        yield evidence_of(url, pool.connection, read_only=True)

@@ -222,8 +222,8 @@ def waive(settings: Settings, name: str, build_id: str | None, expires: str) -> 
     from muniment.cli.when import later
     from muniment.domain.build import WaiveGate
 
-    until = later(expires)
     with settings.open(write=True) as session:
+        until = later(expires, session.log.now)
         target = build_id or building.only_open(session)
         outcome = session.run(WaiveGate(target, name, until), settings.options())
     return answer(

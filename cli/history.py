@@ -40,14 +40,15 @@ def list_(settings: Settings, oldest: bool, type_: str | None) -> Rows:
     """
     from muniment.app.history import LIMIT, listed
     from muniment.cli.refs import reader
+    from muniment.cli.when import earlier
 
     settings.where += [f"type={type_}"] if type_ else []
     with settings.open() as session:
         page = listed(
             reader(settings, session),
             where=filters(settings),
-            since=_moment(settings.since),
-            until=_moment(settings.until),
+            since=earlier(settings.since, session.log.now),
+            until=earlier(settings.until, session.log.now),
             limit=settings.limit or LIMIT,
             cursor=settings.cursor,
             reverse=not oldest,
@@ -82,12 +83,6 @@ def filters(settings: Settings) -> dict[str, str]:
         found[name] = value
     settings.where = []
     return found
-
-
-def _moment(text: str) -> str:
-    from muniment.cli.when import earlier
-
-    return earlier(text)
 
 
 @history.verb(

@@ -26,14 +26,14 @@ def reader(settings: Settings | None, session: Session) -> Reader:
     Raises:
         UsageError, NotFoundError: `--as-of` names no moment of this log.
     """
-    from muniment.app import clock
     from muniment.app.reading import Reader
 
+    now = session.log.now
     as_of = settings.as_of if settings is not None else ""
     if as_of and seconds(as_of) is not None:
-        as_of = earlier(as_of)
+        as_of = earlier(as_of, now)
     if settings is None:
-        return Reader(session.log, now=clock.now())
+        return Reader(session.log, now=now())
     bar = settings.progress("folded")
     bar.unit = "records"
 
@@ -43,7 +43,7 @@ def reader(settings: Settings | None, session: Session) -> Reader:
         if done >= total:
             bar.close()
 
-    return Reader(session.log, now=clock.now(), as_of=as_of or None, progress=told)
+    return Reader(session.log, now=now(), as_of=as_of or None, progress=told)
 
 
 def pack_id(session: Session, text: str, settings: Settings | None = None) -> str:

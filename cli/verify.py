@@ -36,18 +36,18 @@ def store(settings: Settings, against: tuple[str, ...], decisions: bool, no_reme
 
     Exit 7 if anything is wrong, 8 if something could not be looked at, 0 only if every check passed.
     """
+    from muniment.app.session import evidence_alone
     from muniment.app.verify import Anchor, verify_store
-    from muniment.store.evidence_folder import EvidenceFolder
-    from muniment.store.open import folder_of
 
     anchors = [Anchor(*anchor_of(text), f"--against {text[:30]}") for text in against]
-    folder = folder_of(settings.url).absolute()
-    evidence = EvidenceFolder(folder / "evidence", folder / "staging", read_only=True)
     bar = settings.progress("verified")
     bar.unit = "records"
     try:
         again = _again(settings) if decisions else None
-        report = verify_store(settings.url, evidence=evidence, against=anchors, decisions=again, progress=bar)
+        with evidence_alone(settings.url) as evidence:
+            report = verify_store(
+                settings.url, evidence=evidence, against=anchors, decisions=again, progress=bar
+            )
     finally:
         bar.close()
     said = report.as_json()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from muniment.domain.errors import UsageError
 
 _age = re.compile(r"(\d{1,9})(s|m|h|d|w)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
+Now = Callable[[], int]
+"""The clock of decisions, microseconds since 1970: `Log.now`."""
 
 
 def seconds(text: str) -> int | None:
@@ -29,29 +32,27 @@ def duration(text: str, what: str) -> int:
     return found
 
 
-def later(text: str) -> str:
+def later(text: str, now: Now) -> str:
     """An expiry: an age from now, or a time; "" stays "".
 
     Raises:
         UsageError: neither.
     """
-    return _read(text, 1)
+    return _read(text, 1, now)
 
 
-def earlier(text: str) -> str:
+def earlier(text: str, now: Now) -> str:
     """The start or end of a period: an age before now, a day (UTC), or a time; "" stays ""."""
-    return _read(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text, -1)
+    return _read(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text, -1, now)
 
 
-def _read(text: str, sign: int) -> str:
+def _read(text: str, sign: int, now: Now) -> str:
     if not text:
         return ""
     from muniment.domain import instant
 
     if (age := seconds(text)) is not None:
-        from muniment.app import clock
-
-        moved = clock.now() + sign * age * 1_000_000
+        moved = now() + sign * age * 1_000_000
         if not 0 <= moved < 250_000_000_000_000_000:
             raise UsageError(f"too long: {text!r}", code="cli.duration")
         return instant.from_micros(moved)

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from muniment.domain.errors import UsageError
 from muniment.store.api import KIND_RECORDS, Log
 from muniment.store.base import Clock
-from muniment.store.postgres_url import is_postgres
+from muniment.store.postgres_url import is_postgres, parse
 from muniment.store.sqlite_log import SqliteLog
 
 
@@ -43,6 +43,15 @@ def create_log(url: str | Path, kind: str = KIND_RECORDS, *, clock: Clock | None
 
         return PostgresLog.create(url, kind=kind, clock=clock)
     return SqliteLog.create(folder_of(url), kind=kind, clock=clock)
+
+
+def name_of(url: str | Path) -> str:
+    """What people are shown of a store: its folder, or its URL without what could be a secret.
+
+    Raises:
+        UsageError: see `folder_of` and `store.postgres_url.parse`.
+    """
+    return parse(url).name if isinstance(url, str) and is_postgres(url) else str(folder_of(url).absolute())
 
 
 def folder_of(url: str | Path) -> Path:

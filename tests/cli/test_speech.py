@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from muniment.app import clock
 from muniment.cli import exits, progress, select, table, text, when
 from muniment.domain.errors import UsageError
 
@@ -239,14 +240,14 @@ def test_a_table_never_breaks_a_line(rows: list[list[str]], columns: int) -> Non
 )
 def test_what_is_no_time_is_refused(words: str) -> None:
     with pytest.raises(UsageError):
-        when.later(words)
+        when.later(words, clock.now)
 
 
 def test_times_and_ages() -> None:
-    assert when.later("") == ""
-    assert when.earlier("2026-11-20") == "2026-11-20T00:00:00.000000Z"
-    assert when.later("2026-11-20T10:00:00+01:00") == "2026-11-20T09:00:00.000000Z"
-    assert when.earlier("1h") < when.later("1h")
+    assert when.later("", clock.now) == ""
+    assert when.earlier("2026-11-20", clock.now) == "2026-11-20T00:00:00.000000Z"
+    assert when.later("2026-11-20T10:00:00+01:00", clock.now) == "2026-11-20T09:00:00.000000Z"
+    assert when.earlier("1h", clock.now) < when.later("1h", clock.now)
     assert when.duration("10m", "x") == 600
 
 
