@@ -139,6 +139,27 @@ def check_ahead(condition: Condition, size: int) -> None:
         )
 
 
+def check_size(size: int, expected: int | None) -> None:
+    """Demand that a log ends where records are to be adopted.
+
+    Raises:
+        AppendConflict: somebody else has written.
+    """
+    if expected is not None and size != expected:
+        raise AppendConflict(
+            "the log does not end where the records are to go",
+            code="store.size",
+            hint="does another copy write to it?",
+            expected=f"{expected} records",
+            found=f"{size} records",
+        )
+
+
+def id_known() -> AppendConflict:
+    """The error for a record to be adopted whose id is in the log."""
+    return AppendConflict("a record id is in the log already", code="store.id_reused")
+
+
 def conflict(position: int, after: int) -> AppendConflict:
     """The error for a broken condition; `position` is one record that breaks it."""
     return AppendConflict(

@@ -127,14 +127,18 @@ class Log(Protocol):
         """The same from a task of a running asyncio loop; tasks share commits as threads do."""
         ...
 
-    def adopt(self, bodies: Sequence[bytes], *, recorded_at: str | None = None) -> int:
+    def adopt(
+        self, bodies: Sequence[bytes], *, recorded_at: str | None = None, after: int | None = None
+    ) -> int:
         """Append records byte for byte as another log holds them (copy, restore), all or none; return the size reached.
 
         Args:
             recorded_at: of the last one, where the bodies do not say it (an opaque log).
+            after: the size the log must have.
 
         Raises:
-            InvalidError: over 65 535 bytes. WrongError: no record. UnavailableError: see `append`.
+            AppendConflict: it has another size, or holds one of their ids. InvalidError: over 65 535 bytes.
+            WrongError: no record. UnavailableError: see `append`.
         """
         ...
 

@@ -44,7 +44,7 @@ class BaseLog(ABC):
         """Commit a group in one transaction (`groupcommit.Commit`)."""
 
     @abstractmethod
-    def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None) -> int:
+    def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None, after: int | None) -> int:
         """Append records as they are in one transaction; return the size reached."""
 
     @abstractmethod
@@ -120,11 +120,15 @@ class BaseLog(ABC):
         admission.check(drafts, self._kind)
         return self._commits.append_async(Work(drafts, condition, decided_at))
 
-    def adopt(self, bodies: Sequence[bytes], *, recorded_at: str | None = None) -> int:
+    def adopt(
+        self, bodies: Sequence[bytes], *, recorded_at: str | None = None, after: int | None = None
+    ) -> int:
         """Append records byte for byte as another log holds them, in one transaction (`store.api.Log.adopt`)."""
         for body in bodies:
             admission.check_length(len(body))
-        return self._commits.alone(lambda: self._adopt(bodies, recorded_at)) if bodies else self._size()
+        if not bodies:
+            return self._size()
+        return self._commits.alone(lambda: self._adopt(bodies, recorded_at, after))
 
     def pages(
         self, query: Query = (), *, after: int = 0, until: int | None = None, size: int = PAGE

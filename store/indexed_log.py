@@ -52,8 +52,8 @@ class IndexedLog(BaseLog):
     def _commit(self, group: Sequence[Work]) -> None:
         self._ready_writer().commit(group)
 
-    def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None) -> int:
-        return self._ready_writer().adopt(bodies, recorded_at)
+    def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None, after: int | None) -> int:
+        return self._ready_writer().adopt(bodies, recorded_at, after)
 
     def _selector(self, query: Query, end: int) -> Select:
         if selects_all(query):

@@ -119,19 +119,22 @@ class Writer(ABC):
                 raise
             raise translated from error
 
-    def adopt(self, bodies: Sequence[bytes], recorded_at: str | None) -> int:
+    def adopt(self, bodies: Sequence[bytes], recorded_at: str | None, after: int | None = None) -> int:
         """Append records byte for byte as another log holds them (copy, restore); return the size reached.
 
         Args:
             recorded_at: of the last one, for bodies that do not say it (an opaque log).
+            after: the size the log must have.
 
         Raises:
+            AppendConflict: it has another, or holds one of the ids.
             WrongError: a body names no type and tags.
             UnavailableError: as `commit`.
         """
         try:
             try:
                 before = self._enter(careful=True)
+                admission.check_size(self._size, after)
                 rows, names, at = adopted(bodies, self._size)
                 self._rows = [Row(p, id_, _sha256(b"\0" + body).digest(), body) for p, id_, body in rows]
                 self._hashes = [row.leaf for row in self._rows]
@@ -142,6 +145,8 @@ class Writer(ABC):
             except BaseException:
                 self._forget()
                 raise
+        except Unsettled as error:
+            raise admission.id_known() from error
         except Exception as error:
             translated = self._translated(error)
             if translated is error:
