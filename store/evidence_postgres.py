@@ -98,10 +98,10 @@ class EvidencePostgres(EvidenceStore):
         for at in range(0, len(asked), PAGE):
             found.update(
                 self._select(
-                    """SELECT blake3, coalesce(sum(octet_length(bytes)), 0)::bigint
-                    FROM {evidence} e LEFT JOIN {chunk} c USING (blake3)
-                    WHERE blake3 = ANY(%s) AND (c.index IS NULL OR c.index < (size + 1048575) / 1048576)
-                    GROUP BY blake3""",
+                    """SELECT e.blake3, coalesce(sum(octet_length(bytes)), 0)::bigint
+                    FROM {evidence} e LEFT JOIN {chunk} c
+                        ON c.blake3 = e.blake3 AND index < (size + 1048575) / 1048576
+                    WHERE e.blake3 = ANY(%s) GROUP BY e.blake3""",
                     (asked[at : at + PAGE],),
                 )
             )
