@@ -87,7 +87,7 @@ def rebuild(settings: Settings, shared: bool, restart: bool) -> Rows:
     """
     from muniment.app import rebuilding
 
-    with settings.open() as session, folding(settings) as told:
+    with settings.open(write=shared) as session, folding(settings) as told:
         said = rebuilding.rebuild(session.log, shared=shared, restart=restart, progress=told)
     began = f"went on from record #{said['began']} of a rebuild that was cut short" if said["began"] else ""
     return _rows(

@@ -13,6 +13,7 @@ from muniment.store import postgres_schema
 from muniment.store.api import KIND_RECORDS
 from muniment.store.base import Clock, Follower
 from muniment.store.indexed_log import IndexedLog
+from muniment.store.memos_postgres import MemosPostgres
 from muniment.store.postgres_listen import Listener
 from muniment.store.postgres_pool import Connection, Connections, connect
 from muniment.store.postgres_reads import PostgresReads
@@ -89,6 +90,10 @@ class PostgresLog(IndexedLog):
         """A connection of the pool, in autocommit, for what lies beside the log (evidence, memos)."""
         with self._connections.connection() as db:
             yield db
+
+    def memo_place(self) -> MemosPostgres:
+        """The memos that readers of this log share."""
+        return MemosPostgres(self.connection, self.place.schema, self.place.name)
 
     def subscribe(self, query: Query = (), *, after: int = 0, poll_s: float = 0.1) -> Follower:
         """Follow the log: told by NOTIFY, and by polling every `poll_s` seconds behind it."""
