@@ -30,13 +30,14 @@ from muniment.app.verify_report import (
 )
 from muniment.app.verify_stretches import surveys
 from muniment.app.verify_worker import Folded, fold
-from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError
+from muniment.domain.errors import DeniedError, MunimentError, NotFoundError, UnavailableError
 from muniment.projections import digest as digests
 from muniment.projections.registry import ALL
 from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, Log
 from muniment.store.evidence import EvidenceStore
 from muniment.store.inspect import Inspector, Tables, inspector
 from muniment.store.open import folder_of
+from muniment.store.postgres_url import is_postgres
 
 _COLUMNS = ("store.settings", "store.schema", "store.integrity", "store.types", "store.postings", "column.id")
 _RECORDS_ONLY = ("record.registry", "record.tags", "record.batch", "record.signature", "record.time")
@@ -48,6 +49,7 @@ def verify_store(
     evidence: EvidenceStore | None = None,
     base: Path | None = None,
     against: Iterable[Anchor] = (),
+    exports: Path | None = None,
     decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None = None,
     progress: Callable[[int], None] | None = None,
     processes: int | None = None,
@@ -59,6 +61,7 @@ def verify_store(
         evidence: where blobs lie; None leaves those checks out as not applicable.
         base: the reader's home, for the head last seen and the memo; None is the default one.
         against: further heads to compare with, e.g. of signed checkpoints.
+        exports: folder of exported checkpoints; None is that of a store folder.
         decisions: makes each decision again and yields (position, field, expected, found) of what differs.
         progress: told the number of records done.
         processes: how many others may take part; None chooses, 1 works alone. The report is the same.
@@ -76,7 +79,7 @@ def verify_store(
         _unreadable(checks, error, 0)
         return report
     try:
-        _Verification(report, checks, opened, evidence, base, tuple(against), _exports(store)).run(
+        _Verification(report, checks, opened, evidence, base, tuple(against), exports or _exports(store)).run(
             decisions, progress, processes
         )
     finally:
@@ -86,12 +89,12 @@ def verify_store(
 
 def _exports(store: Log | Path | str) -> Path | None:
     """Where the exports of a store folder lie; an open log has none of its own."""
-    return folder_of(store) / EXPORTS if isinstance(store, Path | str) else None
+    return folder_of(store) / EXPORTS if isinstance(store, Path | str) and not is_postgres(store) else None
 
 
 def _unreadable(checks: dict[str, Check], error: MunimentError, position: int) -> None:
     """The store cannot be read (on): wrong or unavailable, and every other check is skipped."""
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | DeniedError):
         checks["store.readable"].leave(SKIPPED, error.message)
     else:
         found = str(error.context.get("found", error.message))
@@ -143,7 +146,7 @@ class _Verification:
                         kind,
                         self.store.kind or "neither",
                         None,
-                        "PRAGMA application_id",
+                        next(iter(tables.settings), "kind") if tables is not None else "kind",
                         "the kind that #1 names",
                     )
                 )
@@ -205,7 +208,7 @@ class _Verification:
     def _settings(self, tables: Any) -> None:
         for name, (expected, found) in tables.settings.items():
             if expected != found:
-                self.checks["store.settings"].fail(Finding(str(expected), str(found), None, f"PRAGMA {name}"))
+                self.checks["store.settings"].fail(Finding(str(expected), str(found), None, name))
         for name, (wanted, sql) in tables.schema.items():
             if wanted != sql:
                 self.checks["store.schema"].fail(

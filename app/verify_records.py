@@ -367,7 +367,7 @@ class RecordPass:
         assert self._tables is not None
         self._sequel.finish(last)
         same = self._sum == 0 and dict(enumerate(self._types, 1)) == self._tables.types
-        index = None if same else Index.of(store.records(), self._indexed)
+        index = None if same else Index.of(store.records(), self._indexed, store.term)
         TablePass(self.found, index, self.frontier, self._recorded_at, exact=self._records).run(
             store, self._tables
         )

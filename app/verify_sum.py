@@ -23,6 +23,7 @@ PRIME = 2**61 - 1
 SPAN_BITS = 13  # positions of one survey
 SPAN = 1 << SPAN_BITS
 _LOW = SPAN - 1
+LONGEST = 200  # characters of a tag
 _KEPT = 50_000  # terms; one costs 1 us to make again
 
 
@@ -43,9 +44,15 @@ class Sum:
         return int.from_bytes(blake2b(kind + value, key=self._key, digest_size=16).digest(), "little") % PRIME
 
     def term(self, term: Any) -> int:
-        """The number of a tag, or of the number of a type as a term."""
+        """The number of a tag, or of the number of a type as a term.
+
+        Raises:
+            KeyError: a tag so long that a store may keep something else in its place.
+        """
         found = self._terms.get(term)
         if found is None:
+            if type(term) is str and len(term) > LONGEST:
+                raise KeyError(term)
             if len(self._terms) >= _KEPT:
                 self._terms.clear()
             found = self._terms[term] = (

@@ -138,7 +138,10 @@ class Surveyor:
                 if places[-1] >= within:
                     places = [at for at in places if at < within]
                     tags = tags[: len(places)]
-                total += self._sum.made(number, [base + at for at in places], tags)
+                try:
+                    total += self._sum.made(number, [base + at for at in places], tags)
+                except KeyError:
+                    return None
         if not _ids_agree(texts, ids) or times != sorted(times):
             return None
         at_once = sorted(set(noted))

@@ -137,7 +137,7 @@ def _entry(index: Index, term: Any, position: Any, body: Any) -> int:
             return 0
         record = _decode(body)
         number = index.types[record["type"]]
-        if number != term and term not in record["tags"]:
+        if number != term and term not in map(index.term, record["tags"]):
             return 0
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError):
         return 0

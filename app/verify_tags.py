@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import Any
@@ -13,12 +13,14 @@ import msgspec
 from muniment.domain.records import PREFIXES, TABLE
 from muniment.store.index_tail import TYPE_BITS, pack, unpack
 from muniment.store.inspect import Cells, PostingCells
+from muniment.store.reads import Term
 
 _decode = msgspec.json.Decoder().decode
 
 MAX_TERMS = 20  # that differ are looked at entry by entry
 ENTRY = 8  # bytes
 SHORT = 12 * ENTRY
+SURE = 64  # characters: every store keeps a tag of fewer as it is
 BLOCK_BITS = 15
 MAX_POSITION = 2**40 - 1  # what an entry holds beside the type
 
@@ -57,9 +59,13 @@ class Index:
 
     For each term, a tag or the number of a type, both sides keep a digest of its entries in order, chained by blocks of
     positions: 150 bytes a term, whatever its history. Only where they differ are the entries themselves compared.
+
+    Args:
+        term: gives the form in which the store keeps a term.
     """
 
-    def __init__(self, indexed: int) -> None:
+    def __init__(self, indexed: int, term: Callable[[Term], Any] = lambda term: term) -> None:
+        self.term = term
         self.indexed = min(indexed, MAX_POSITION)
         self.types: dict[str, int] = {}
         self._open: defaultdict[Any, list[int]] = defaultdict(list)
@@ -67,9 +73,9 @@ class Index:
         self._made: dict[Any, bytes] = {}
 
     @classmethod
-    def of(cls, pages: Iterable[list[Cells]], indexed: int) -> Index:
+    def of(cls, pages: Iterable[list[Cells]], indexed: int, term: Callable[[Term], Any]) -> Index:
         """The index that the bodies make; a row that is no record of type and tags has none."""
-        index, last = cls(indexed), 0
+        index, last = cls(indexed, term), 0
         for page in pages:
             for position, _, _, body in page:
                 last = max(position, last + 1) if type(position) is int else last + 1
@@ -107,7 +113,7 @@ class Index:
             typed = entry | number
             terms[number].append(typed)
             for tag in tags:
-                terms[tag].append(typed)
+                terms[tag if len(tag) < SURE else self.term(tag)].append(typed)
 
     def _close(self) -> None:
         made = self._made
@@ -126,7 +132,7 @@ class Index:
             chunks: list[bytes] = []
             now = -1
             for _, first, data in group:
-                if type(data) is not bytes or len(data) % ENTRY or type(term) not in (str, int):
+                if type(data) is not bytes or len(data) % ENTRY or type(term) not in (str, int, bytes):
                     odd.append((term, first, "no term, or no whole number of entries"))
                     continue
                 start = int.from_bytes(data[:ENTRY], "little") >> TYPE_BITS

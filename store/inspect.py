@@ -13,9 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from muniment.store import sqlite_file
-from muniment.store.api import SCHEMA_VERSION, Log
+from muniment.store import migrations, sqlite_file
+from muniment.store.api import SCHEMA_VERSION, Log, not_finished
+from muniment.store.indexed_log import IndexedLog
 from muniment.store.open import folder_of
+from muniment.store.postgres_url import is_postgres
+from muniment.store.reads import Term
 from muniment.store.sqlite_log import SqliteLog
 
 PAGE = 2048
@@ -35,7 +38,7 @@ class Tables(NamedTuple):
     """What a database holds beside records and tags.
 
     Attributes:
-        settings: pragma -> (expected, found). schema: object -> (expected sql, found sql), None where there is none.
+        settings: name -> (expected, found). schema: object -> (expected sql, found sql), None where there is none.
         heads: rows of the head table: (one, size, frontier, recorded_at, indexed).
         types: names by number.
     """
@@ -75,6 +78,10 @@ class Inspector(Protocol):
         """Every row of the index."""
         ...
 
+    def term(self, term: Term) -> Any:
+        """A term of the index in the form in which `postings` gives it."""
+        ...
+
     def integrity(self) -> list[str]:
         """What the database says is wrong with itself; [] if nothing."""
         ...
@@ -93,7 +100,16 @@ def inspector(store: Log | Path | str) -> Inspector:
         UnavailableError: cannot be read now.
     """
     if isinstance(store, SqliteLog):
-        return SqliteInspector(store._path)
+        return SqliteInspector(store._path, unfinished=store.unfinished)
+    if is_postgres(store):
+        from muniment.store.inspect_postgres import PostgresInspector
+        from muniment.store.postgres_url import parse
+
+        return PostgresInspector(parse(str(store)))
+    if isinstance(store, IndexedLog):
+        from muniment.store.inspect_postgres import PostgresInspector
+
+        return PostgresInspector(store.place)  # type: ignore[attr-defined]
     if isinstance(store, Path | str):
         return SqliteInspector(sqlite_file.find(folder_of(store)))
     return LogInspector(store)
@@ -105,6 +121,10 @@ def reader(address: str) -> Reader:
     Raises:
         MunimentError: it cannot be read, see `inspector`.
     """
+    if address.startswith("{"):
+        from muniment.store.inspect_postgres import PostgresReader
+
+        return PostgresReader.at(address)
     return SqliteReader(Path(address))
 
 
@@ -159,7 +179,8 @@ class SqliteReader:
 class SqliteInspector(SqliteReader):
     """A SQLite log in one snapshot; the database checks itself in another thread meanwhile."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, unfinished: bool = False) -> None:
+        self._ids = sqlite_file.UNFINISHED_IDS if unfinished else sqlite_file.APPLICATION_IDS
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="muniment-inspect")
         try:
             super().__init__(path)
@@ -191,18 +212,23 @@ class SqliteInspector(SqliteReader):
     @property
     def kind(self) -> str:
         number = self._main.execute("PRAGMA application_id").fetchone()[0]
-        return next((kind for kind, known in sqlite_file.APPLICATION_IDS.items() if known == number), "")
+        if number in sqlite_file.UNFINISHED_IDS.values() and number not in self._ids.values():
+            raise not_finished(str(self._path))
+        return next((kind for kind, known in self._ids.items() if known == number), "")
 
     def tables(self) -> Tables:
         try:
             kind = self.kind
-            wanted = sqlite_file.APPLICATION_IDS.get(kind)
+            wanted = self._ids.get(kind)
             settings = {
-                "application_id": (
-                    wanted if wanted is not None else sorted(sqlite_file.APPLICATION_IDS.values()),
+                "PRAGMA application_id": (
+                    wanted if wanted is not None else sorted(self._ids.values()),
                     self._main.execute("PRAGMA application_id").fetchone()[0],
                 ),
-                "user_version": (SCHEMA_VERSION, self._main.execute("PRAGMA user_version").fetchone()[0]),
+                "PRAGMA user_version": (
+                    SCHEMA_VERSION,
+                    self._main.execute("PRAGMA user_version").fetchone()[0],
+                ),
             }
             found, expected = _objects(self._main), _shipped()
             schema = {name: (expected.get(name), found.get(name)) for name in sorted({*found, *expected})}
@@ -213,6 +239,9 @@ class SqliteInspector(SqliteReader):
 
     def postings(self) -> Iterator[list[PostingCells]]:
         return self._rows("SELECT term, first, entries FROM postings ORDER BY term, first")
+
+    def term(self, term: Term) -> Any:
+        return term
 
     def integrity(self) -> list[str]:
         try:
@@ -242,7 +271,8 @@ def _objects(db: sqlite3.Connection) -> dict[str, str]:
 def _shipped() -> dict[str, str]:
     db = sqlite3.connect(":memory:")
     try:
-        db.executescript((Path(__file__).parent / "sql" / "schema.sql").read_text(encoding="utf-8"))
+        for step in migrations.steps("sqlite"):
+            db.executescript(step.text)
         return _objects(db)
     finally:
         db.close()
@@ -279,6 +309,9 @@ class LogInspector:
 
     def postings(self) -> Iterator[list[PostingCells]]:
         return iter(())
+
+    def term(self, term: Term) -> Any:
+        return term
 
     def integrity(self) -> list[str]:
         return []
