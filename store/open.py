@@ -67,6 +67,10 @@ def folder_of(url: str | Path) -> Path:
     if not mark:
         if not url or "\0" in url:
             raise UsageError("the store has no name", code="store.url", expected="a folder")
+        if url.startswith(
+            ("postgresql//", "postgres//")
+        ):  # no folder is meant, and what follows may be a password
+            raise UsageError("not the URL of a store", code="store.url", expected="postgresql://…")
         return Path(url).expanduser()
     if scheme != "sqlite":
         known = scheme if scheme.isalnum() else "…"

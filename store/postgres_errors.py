@@ -7,7 +7,14 @@ Codes: PostgreSQL documentation, appendix A.
 from __future__ import annotations
 
 import psycopg
-from muniment.domain.errors import DeniedError, MunimentError, NotFoundError, UnavailableError, WrongError
+from muniment.domain.errors import (
+    DeniedError,
+    MunimentError,
+    NotFoundError,
+    UnavailableError,
+    UsageError,
+    WrongError,
+)
 
 UNREACHABLE = "store.unreachable"
 _RETRY = "try again; what was acknowledged is kept"
@@ -16,6 +23,18 @@ _ASK = "ask who keeps the database for the role it needs"
 _Meaning = tuple[type[MunimentError], str, str, str]
 
 _GONE: _Meaning = (UnavailableError, UNREACHABLE, "the server went away", _RETRY)
+_VALUE: _Meaning = (
+    UsageError,
+    "store.url",
+    "a parameter of the URL has no such value",
+    "look at the parameters after ?",
+)
+_TLS: _Meaning = (
+    UnavailableError,
+    "store.tls",
+    "no secure connection as the URL asks for",
+    "sslmode= and sslrootcert= in the URL, ssl = on at the server",
+)
 _SCHEMA: _Meaning = (
     WrongError,
     "store.schema",
@@ -74,6 +93,9 @@ _BY_TEXT: tuple[tuple[str, _Meaning], ...] = (
     ("too many connections", (UnavailableError, "store.connections", "the server takes no more connections", _RETRY)),
     ("too many clients", (UnavailableError, "store.connections", "the server takes no more connections", _RETRY)),
     ("remaining connection slots", (UnavailableError, "store.connections", "the server takes no more connections", _RETRY)),
+    ("connection is bad: invalid", _VALUE),
+    ("SSL was required", _TLS),
+    ("certificate", _TLS),
     ("session is read-only", _BY_STATE["25006"]),
     ("session is not read-only", (UnavailableError, "store.not_primary", "the server is not the one asked for", _RETRY)),
 )  # fmt: skip

@@ -56,13 +56,32 @@ def parameters(place: Place) -> dict[str, Any]:
     """
     try:
         given = conninfo_to_dict(place.conninfo)
-    except psycopg.ProgrammingError as error:
+    except psycopg.ProgrammingError:
         raise UsageError(
             "not the URL of a store in PostgreSQL: a parameter is unknown or malformed",
             code="store.url",
+            hint=_nearest(place.conninfo),
             expected="postgresql://[user@]host[:port]/database[?schema=NAME&sslmode=…]",
-        ) from error
+        ) from None  # its own text repeats parts of the URL
     return {**_DEFAULTS, **given, "autocommit": True, "prepare_threshold": 1, "context": _Context()}
+
+
+def _nearest(conninfo: str) -> str:
+    """What a parameter was probably meant to be; what was given is not repeated."""
+    from difflib import get_close_matches
+    from urllib.parse import parse_qsl, urlsplit
+
+    known = [
+        "schema",
+        "evidence",
+        "pool",
+        *(item.keyword.decode() for item in psycopg.pq.Conninfo.get_defaults()),
+    ]
+    given = [
+        key for key, _ in parse_qsl(urlsplit(conninfo).query, keep_blank_values=True) if key not in known
+    ]
+    near = dict.fromkeys(name for key in given for name in get_close_matches(key, known, n=1, cutoff=0.5))
+    return f"did you mean {', '.join(near)}?" if near else "schema, evidence, pool, or what libpq takes"
 
 
 def connect(place: Place, *, read_only: bool = False, lock_s: float | None = None) -> Connection:

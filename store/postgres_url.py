@@ -3,7 +3,8 @@
     postgresql://user@host:5432/database?schema=muniment&evidence=s3://bucket/prefix&pool=16&sslmode=verify-full
 
 Whatever is not ours goes to libpq as it stands: several hosts, TLS, services, `options`. A password may stand there,
-or better in `PGPASSWORD` or `~/.pgpass`; it is in no name and in no error.
+or better in `PGPASSWORD` or `~/.pgpass`; it is in no name and in no error. A URL of another form than this is refused
+before libpq sees it: what it takes for a host, and names in its errors, may be the rest of a password.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ SCHEMA = "muniment"
 POOL = 16
 
 _name = re.compile(r"[a-z_][a-z0-9_]{0,62}").fullmatch
+_user = re.compile(r"([^:@\[\]]*)(:[^:@\[\]]*)?").fullmatch
+_host = re.compile(r"([\w.%+~-]*|\[[0-9A-Fa-f:.%\w]+\])(:[0-9]{0,5})?", re.ASCII).fullmatch
+_path = re.compile(r"(/[^@:/\s]*)?").fullmatch
+_stray_percent = re.compile(r"%(?![0-9A-Fa-f]{2})").search
 
 
 class Place(NamedTuple):
@@ -30,6 +35,7 @@ class Place(NamedTuple):
         name: for people: user, host, port, database and schema.
         evidence: URL of the evidence, "" for the database itself.
         pool: connections for reading, at most.
+        unfinished: a log is meant that is no store yet (a copy is being made).
     """
 
     conninfo: str
@@ -37,6 +43,7 @@ class Place(NamedTuple):
     name: str
     evidence: str = ""
     pool: int = POOL
+    unfinished: bool = False
 
 
 def is_postgres(url: object) -> bool:
@@ -53,17 +60,23 @@ def parse(url: str) -> Place:
     try:
         parts = urlsplit(url)
         query = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    except ValueError as error:
-        raise _bad("not the URL of a store in PostgreSQL", found="a URL that cannot be read") from error
+    except ValueError:
+        raise _bad("a URL that cannot be read") from None  # the text of the error repeats parts of it
     if parts.scheme not in SCHEMES or not url.startswith(f"{parts.scheme}://") or parts.fragment:
-        raise _bad("not the URL of a store in PostgreSQL", found=f"{parts.scheme[:20]}:…")
+        raise _bad(f"{parts.scheme[:20]}:…")
+    user, at, hosts = parts.netloc.rpartition("@")
+    formed = _user(user) and _path(parts.path) and all(map(_host, hosts.split(",")))
+    if not formed or _stray_percent(url):
+        raise _bad("a character that must be written as %XX (in a password: %40 for @, %2F for /, %3A for :)")
     ours = {"schema": SCHEMA, "evidence": "", "pool": str(POOL)}
     theirs = []
     for key, value in query:
-        if key in ours:
-            ours[key] = value
-        else:
+        if key not in ours:
             theirs.append((key, value))
+        elif sum(other == key for other, _ in query) > 1:
+            raise UsageError(f"{key} is given twice", code="store.url", hint="give it once")
+        else:
+            ours[key] = value
     if not _name(ours["schema"]):
         raise UsageError(
             "not the name of a schema",
@@ -71,12 +84,11 @@ def parse(url: str) -> Place:
             expected="a-z, 0-9 and _, at most 63",
             found=ours["schema"][:80],
         )
-    if not ours["pool"].isdigit() or not 1 <= int(ours["pool"]) <= 1000:
+    if not re.fullmatch("[0-9]{1,4}", ours["pool"]) or not 1 <= int(ours["pool"]) <= 1000:
         raise UsageError(
             "not a size of a pool", code="store.url", expected="1..1000", found=ours["pool"][:20]
         )
     conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(theirs, quote_via=quote), ""))
-    user, at, hosts = parts.netloc.rpartition("@")
     shown = dict(theirs)
     name = (
         f"postgresql://{user.partition(':')[0]}{at}{hosts or shown.get('host', '')}{parts.path}"
@@ -85,9 +97,9 @@ def parse(url: str) -> Place:
     return Place(conninfo, ours["schema"], name, ours["evidence"], int(ours["pool"]))
 
 
-def _bad(message: str, *, found: str) -> UsageError:
+def _bad(found: str) -> UsageError:
     return UsageError(
-        message,
+        "not the URL of a store in PostgreSQL",
         code="store.url",
         expected="postgresql://[user@]host[:port]/database[?schema=NAME]",
         found=found,
