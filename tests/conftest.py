@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from postgres_proxy import Proxy
     from postgres_server import Given, Place
 
 HERE = Path(__file__).parent
@@ -63,3 +64,12 @@ def pg_url(postgres: Given) -> Iterator[str]:
     """URL of a fresh, empty database, dropped afterwards."""
     with postgres.database() as name:
         yield postgres.url(name)
+
+
+@pytest.fixture
+def pg_proxy(pg_url: str) -> Iterator[Proxy]:
+    """A proxy to that database, to cut, delay and hold statements; clients take `pg_proxy.url`."""
+    import postgres_proxy
+
+    with postgres_proxy.Proxy(pg_url) as proxy:
+        yield proxy
