@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 from collections.abc import Iterator
@@ -26,15 +25,22 @@ KINDS = ("folder", "postgres", "s3")
 class FolderPlace:
     """Evidence in a folder."""
 
+    kind = "folder"
+
     def __init__(self, base: Path) -> None:
         self.base = base
 
     def store(self, *, read_only: bool = False) -> EvidenceStore:
         return EvidenceFolder(self.base / "evidence", self.base / "staging", read_only=read_only)
 
-    def said(self) -> str:
-        """For `opened` in another process."""
-        return json.dumps({"kind": "folder", "base": str(self.base)})
+    def code(self) -> str:
+        """Lines of Python that open `store` in another process."""
+        return (
+            "from pathlib import Path\n"
+            "from muniment.store.evidence_folder import EvidenceFolder\n"
+            f"base = Path({str(self.base)!r})\n"
+            "store = EvidenceFolder(base / 'evidence', base / 'staging')\n"
+        )
 
     def damage(self, address: str, data: bytes) -> None:
         path = self.base / "evidence" / name_of(address)
@@ -53,6 +59,7 @@ class FolderPlace:
 class PostgresPlace:
     """Evidence in a schema of a database of its own."""
 
+    kind = "postgres"
     schema = "log"
 
     def __init__(self, url: str) -> None:
@@ -70,8 +77,17 @@ class PostgresPlace:
     def store(self, *, read_only: bool = False) -> EvidenceStore:
         return EvidencePostgres(self.connect, self.schema, "postgresql://test", read_only=read_only)
 
-    def said(self) -> str:
-        return json.dumps({"kind": "postgres", "url": self.url})
+    def code(self) -> str:
+        return (
+            "from contextlib import contextmanager\n"
+            "import psycopg\n"
+            "from muniment.store.evidence_postgres import EvidencePostgres\n"
+            "@contextmanager\n"
+            "def connect():\n"
+            f"    with psycopg.connect({self.url!r}, autocommit=True) as db:\n"
+            "        yield db\n"
+            f"store = EvidencePostgres(connect, {self.schema!r}, 'postgresql://test')\n"
+        )
 
     @contextmanager
     def spoiling(self) -> Iterator[psycopg.Connection[Any]]:
@@ -103,6 +119,8 @@ class PostgresPlace:
 class S3Place:
     """Evidence under a prefix of a bucket of its own."""
 
+    kind = "s3"
+
     def __init__(self, server: s3_server.Server) -> None:
         self.server = server
         self.bucket = server.bucket(f"b{secrets.token_hex(8)}")
@@ -114,8 +132,13 @@ class S3Place:
         place = parse(self.url(endpoint), {})
         return EvidenceS3(place, read_only=read_only, timeout_s=timeout_s, retries=2)
 
-    def said(self) -> str:
-        return json.dumps({"kind": "s3", "url": self.url(), "environ": s3_server.ENVIRONMENT})
+    def code(self) -> str:
+        return (
+            "import os\n"
+            "from muniment.store.evidence_s3 import EvidenceS3, parse\n"
+            f"os.environ.update({s3_server.ENVIRONMENT!r})\n"
+            f"store = EvidenceS3(parse({self.url()!r}, {{}}))\n"
+        )
 
     def client(self) -> Any:
         from obstore.store import S3Store
@@ -141,19 +164,6 @@ class S3Place:
 
 
 Setup = FolderPlace | PostgresPlace | S3Place
-
-
-def opened(said: str) -> EvidenceStore:
-    """Open the place that another process has said."""
-    given = json.loads(said)
-    if given["kind"] == "folder":
-        return FolderPlace(Path(given["base"])).store()
-    if given["kind"] == "s3":
-        os.environ.update(given["environ"])
-        return EvidenceS3(parse(given["url"], {}))
-    place = PostgresPlace.__new__(PostgresPlace)
-    place.url = given["url"]
-    return place.store()
 
 
 @contextmanager

@@ -279,10 +279,7 @@ def test_many_writers_of_the_same_and_of_other_bytes(place: Setup, size: int) ->
 
 
 MEMORY = """
-import resource, sys
-sys.path.insert(0, sys.argv[1])
-from evidence_places import opened
-store = opened(sys.argv[2])
+import resource
 class Much:
     left = 100 << 20
     def read(self, size):
@@ -303,9 +300,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_memory_stays_flat(place: Setup) -> None:
-    tests = str(Path(__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", MEMORY, tests, place.said()], capture_output=True, text=True
+        [sys.executable, "-W", "ignore", "-c", place.code() + MEMORY], capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
     grown = int(done.stdout)
