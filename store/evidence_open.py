@@ -82,7 +82,13 @@ def _folder(url: str) -> Path:
     parts = urlsplit(url) if url.startswith("file:") else None
     path = unquote(parts.path) if parts else url
     scheme = url.partition("://")[0] if "://" in url and parts is None else ""
-    if scheme or not path or "\0" in path or (parts and (parts.netloc or parts.query or parts.fragment)):
+    if (
+        scheme
+        or not path
+        or (parts and not url.startswith("file:///"))
+        or "\0" in path
+        or (parts and (parts.netloc or parts.query or parts.fragment))
+    ):
         raise UsageError(
             "not the URL of a place of evidence",
             code="evidence.url",
