@@ -49,7 +49,6 @@ def verify_store(
     evidence: EvidenceStore | None = None,
     base: Path | None = None,
     against: Iterable[Anchor] = (),
-    exports: Path | None = None,
     decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None = None,
     progress: Callable[[int], None] | None = None,
     processes: int | None = None,
@@ -61,7 +60,6 @@ def verify_store(
         evidence: where blobs lie; None leaves those checks out as not applicable.
         base: the reader's home, for the head last seen and the memo; None is the default one.
         against: further heads to compare with, e.g. of signed checkpoints.
-        exports: folder of exported checkpoints; None is that of a store folder.
         decisions: makes each decision again and yields (position, field, expected, found) of what differs.
         progress: told the number of records done.
         processes: how many others may take part; None chooses, 1 works alone. The report is the same.
@@ -76,10 +74,10 @@ def verify_store(
     except NotFoundError:
         raise
     except MunimentError as error:
-        _unreadable(checks, error, 0)
+        unreadable(checks, error, 0)
         return report
     try:
-        _Verification(report, checks, opened, evidence, base, tuple(against), exports or _exports(store)).run(
+        _Verification(report, checks, opened, evidence, base, tuple(against), _exports(store)).run(
             decisions, progress, processes
         )
     finally:
@@ -92,7 +90,7 @@ def _exports(store: Log | Path | str) -> Path | None:
     return folder_of(store) / EXPORTS if isinstance(store, Path | str) and not is_postgres(store) else None
 
 
-def _unreadable(checks: dict[str, Check], error: MunimentError, position: int) -> None:
+def unreadable(checks: dict[str, Check], error: MunimentError, position: int) -> None:
     """The store cannot be read (on): wrong or unavailable, and every other check is skipped."""
     if isinstance(error, UnavailableError | DeniedError):
         checks["store.readable"].leave(SKIPPED, error.message)
@@ -104,6 +102,18 @@ def _unreadable(checks: dict[str, Check], error: MunimentError, position: int) -
     for check in checks.values():
         if check.id != "store.readable":
             check.leave(SKIPPED, "the store could not be read to its end")
+
+
+def compare_settings(checks: dict[str, Check], tables: Tables) -> None:
+    """Settings and objects of the database against those that were shipped."""
+    for name, (expected, found) in tables.settings.items():
+        if expected != found:
+            checks["store.settings"].fail(Finding(str(expected), str(found), None, name))
+    for name, (wanted, sql) in tables.schema.items():
+        if wanted != sql:
+            checks["store.schema"].fail(
+                Finding(wanted or "nothing of this name", sql if sql is not None else "missing", None, name)
+            )
 
 
 class _Verification:
@@ -171,13 +181,13 @@ class _Verification:
                 self.checks["record.ids"].leave(
                     NOT_APPLICABLE, "see store.integrity: a unique index holds the ids"
                 )
-                self._settings(tables)
+                compare_settings(self.checks, tables)
             with quiet_collector():
                 self._records(records, tables, progress, processes)
             for text in self.store.integrity():
                 self.checks["store.integrity"].fail(Finding("ok", text, None, "database"))
         except MunimentError as error:
-            _unreadable(self.checks, error, records.frontier.size + 1 if records is not None else 0)
+            unreadable(self.checks, error, records.frontier.size + 1 if records is not None else 0)
             if records is not None:
                 self._summarize(records, [])
             return
@@ -204,18 +214,6 @@ class _Verification:
             return str(data["store_id"]), kind
         except (MunimentError, KeyError, TypeError, ValueError, IndexError):
             return "", self.store.kind or KIND_RECORDS
-
-    def _settings(self, tables: Any) -> None:
-        for name, (expected, found) in tables.settings.items():
-            if expected != found:
-                self.checks["store.settings"].fail(Finding(str(expected), str(found), None, name))
-        for name, (wanted, sql) in tables.schema.items():
-            if wanted != sql:
-                self.checks["store.schema"].fail(
-                    Finding(
-                        wanted or "nothing of this name", sql if sql is not None else "missing", None, name
-                    )
-                )
 
     def _records(
         self,
@@ -317,6 +315,7 @@ class _Verification:
         report.store_id = records.store_id
         report.size = records.frontier.size
         report.root = records.frontier.root().hex()
+        report.ends = records.ends() if self.store.address else None
         report.provable_prefix = self._prefix(records, anchors)
         bad = sorted(records.bad)[:MAX_TOUCHED]
         evidence = {
