@@ -15,7 +15,7 @@ import msgspec
 from muniment.app import home as homes
 from muniment.app import memo as memos
 from muniment.app.projecting import quiet_collector
-from muniment.app.session import EXPORTS
+from muniment.app.session import EXPORTS, folder_for
 from muniment.app.verify_evidence import EvidencePass
 from muniment.app.verify_exports import Anchor, exported
 from muniment.app.verify_records import RecordPass
@@ -36,7 +36,6 @@ from muniment.projections.registry import ALL
 from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, Log
 from muniment.store.evidence import EvidenceStore
 from muniment.store.inspect import Inspector, Tables, inspector
-from muniment.store.open import folder_of
 from muniment.store.postgres_url import is_postgres
 
 _COLUMNS = ("store.settings", "store.schema", "store.integrity", "store.types", "store.postings", "column.id")
@@ -77,17 +76,12 @@ def verify_store(
         unreadable(checks, error, 0)
         return report
     try:
-        _Verification(report, checks, opened, evidence, base, tuple(against), _exports(store)).run(
+        _Verification(report, checks, opened, evidence, base, tuple(against), store).run(
             decisions, progress, processes
         )
     finally:
         opened.close()
     return report
-
-
-def _exports(store: Log | Path | str) -> Path | None:
-    """Where the exports of a store folder lie; an open log has none of its own."""
-    return folder_of(store) / EXPORTS if isinstance(store, Path | str) and not is_postgres(store) else None
 
 
 def unreadable(checks: dict[str, Check], error: MunimentError, position: int) -> None:
@@ -125,14 +119,14 @@ class _Verification:
         evidence: EvidenceStore | None,
         base: Path | None,
         against: tuple[Anchor, ...],
-        exports: Path | None,
+        place: Log | Path | str,
     ) -> None:
         self.report = report
         self.checks = checks
         self.store = store
         self.base = base
         self.against = against
-        self.exports = exports
+        self.place = place
         self.created: dict[str, Any] = {}
         self.born = 1
         self.files = EvidencePass(checks, evidence) if evidence is not None else None
@@ -164,7 +158,9 @@ class _Verification:
             self.memo = memos.load(store_id, self.base) if store_id and kind == KIND_RECORDS else memos.NONE
             anchors = [
                 *self.against,
-                *exported(self.checks["exports.checkpoints"], self.exports, self.created, self.born),
+                *exported(
+                    self.checks["exports.checkpoints"], self._exports(store_id), self.created, self.born
+                ),
             ]
             if seen.head is not None:
                 anchors.append(Anchor(seen.head.size, seen.head.root, "last_seen"))
@@ -201,6 +197,12 @@ class _Verification:
         self._evidence()
         self._decisions(decisions)
         self._summarize(records, anchors)
+
+    def _exports(self, store_id: str) -> Path | None:
+        """Where the exports lie; an open log has none, nor has a server's store without an id."""
+        if not isinstance(self.place, Path | str) or (is_postgres(self.place) and not store_id):
+            return None
+        return folder_for(self.place, store_id, self.base) / EXPORTS
 
     def _created(self) -> tuple[str, str]:
         """Store id and kind as position 1 names them; an id that could name another folder is none."""

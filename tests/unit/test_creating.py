@@ -121,7 +121,7 @@ def test_a_policy_of_ones_own(here):
     )
 
 
-@pytest.mark.parametrize("url", ["", "postgresql://h/db", "mysql://x", "a\0b"])
+@pytest.mark.parametrize("url", ["", "postgresql:h/db", "mysql://x", "a\0b"])
 def test_a_place_that_cannot_be_named(here, url):
     with pytest.raises(UsageError):
         creating.create_store(url)

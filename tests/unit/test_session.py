@@ -56,7 +56,13 @@ def test_no_store_no_log_and_another_version(here, tmp_path):
     for url in (tmp_path / "none", tmp_path):
         with pytest.raises(NotFoundError):
             Session(url)
-    for url in ("", "postgresql://u:secret@h/db", "mysql://x", "sqlite://host/x"):
+    for url in (
+        "",
+        "postgresql:u:secret@h/db",
+        "postgresql://u:a@secret@h/db",
+        "mysql://x",
+        "sqlite://host/x",
+    ):
         with pytest.raises(UsageError) as caught:
             Session(url)
         assert "secret" not in str(caught.value)
