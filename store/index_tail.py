@@ -143,22 +143,22 @@ def names_of(position: int, body: bytes) -> tuple[str, Iterable[str]]:
 
 def adopted(
     bodies: Iterable[bytes], size: int
-) -> tuple[list[tuple[int, str | None, bytes]], list[tuple[str, Iterable[str]]], str]:
-    """Take apart records that another log holds: (position, id, body) and (type, tags) of each, and the instant
-    of the last ("" in an opaque log).
+) -> tuple[list[str | None], list[tuple[str, Iterable[str]]], str]:
+    """Take apart records that another log holds: the id, and (type, tags), of each; the instant of the last ("" in
+    an opaque log).
 
     Raises:
         WrongError: one names no type and tags.
     """
-    rows: list[tuple[int, str | None, bytes]] = []
+    ids: list[str | None] = []
     kinds: list[tuple[str, Iterable[str]]] = []
     recorded_at = ""
     for position, body in enumerate(bodies, size + 1):
         names = _names(position, body)
-        rows.append((position, names.id, body))
+        ids.append(names.id)
         kinds.append((names.type, dict.fromkeys(names.tags)))
         recorded_at = names.recorded_at
-    return rows, kinds, recorded_at
+    return ids, kinds, recorded_at
 
 
 def _names(position: int, body: bytes) -> Names:

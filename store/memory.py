@@ -40,10 +40,10 @@ class MemoryLog(BaseLog):
         return self._clock()
 
     def _adopt(self, bodies: Sequence[bytes], recorded_at: str | None, after: int | None) -> int:
-        rows, kinds, at = adopted(bodies, len(self._bodies))
+        ids, kinds, at = adopted(bodies, len(self._bodies))
         with self._lock:
             admission.check_size(len(self._bodies), after)
-            for (_, id_, body), (type_, tags) in zip(rows, kinds, strict=True):
+            for id_, body, (type_, tags) in zip(ids, bodies, kinds, strict=True):
                 self._store(id_, type_, tags, body)
             self._recorded_at = max(self._recorded_at, at or recorded_at or "")
             return len(self._bodies)

@@ -29,7 +29,7 @@ from muniment.store.postgres_reads import PostgresReads, term_key
 from muniment.store.postgres_schema import demand_durable, identify
 from muniment.store.postgres_url import Place
 from muniment.store.reads import HeadRow
-from muniment.store.writer import Row, Unsettled, Writer
+from muniment.store.writer import Rows, Unsettled, Writer
 from psycopg import sql
 
 LOCK_S = 10.0  # how long a writer waits for the others
@@ -140,7 +140,7 @@ class PostgresWriter(Writer):
         self._alone = self._known and head == self._head
         return head
 
-    def _finish(self, rows: Sequence[Row], tail: Tail | None, before: HeadRow, after: HeadRow) -> None:
+    def _finish(self, rows: Rows, tail: Tail | None, before: HeadRow, after: HeadRow) -> None:
         assert self._db is not None
         moving = (*after, before.size, before.frontier)
         locked = self._db.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
@@ -148,10 +148,11 @@ class PostgresWriter(Writer):
         try:
             if tail is None and len(parts) == 1:
                 self._in_doubt = not locked
-                if len(rows) == 1:
-                    found = self._run(self._sql["one"], (*moving, *rows[0]))
+                if len(rows.ids) == 1:
+                    one = (rows.first, rows.ids[0], rows.leaves[0], rows.bodies[0])
+                    found = self._run(self._sql["one"], (*moving, *one))
                 else:
-                    found = self._run(self._sql["many"], (*moving, rows[0].position - 1, *_columns(rows)))
+                    found = self._run(self._sql["many"], (*moving, *_columns(rows)))
                 self._in_doubt = False
             else:
                 if not locked:
@@ -160,7 +161,7 @@ class PostgresWriter(Writer):
                 found = self._run(self._sql["head"], moving)
                 if found[0][0] == 1:
                     for part in parts:
-                        self._do("rows", (part[0].position - 1, *_columns(part)))
+                        self._do("rows", _columns(part))
                     if tail is not None:
                         self._index(tail)
         except psycopg.errors.UniqueViolation as error:
@@ -228,18 +229,22 @@ class PostgresWriter(Writer):
             self._abandon()
 
 
-def _columns(rows: Sequence[Row]) -> tuple[UuidArray, ByteaArray, ByteaArray]:
-    _, ids, leaves, bodies = zip(*rows, strict=True)
-    return UuidArray(ids), ByteaArray(leaves), ByteaArray(bodies)
+def _columns(rows: Rows) -> tuple[int, UuidArray, ByteaArray, ByteaArray]:
+    return rows.first - 1, UuidArray(rows.ids), ByteaArray(rows.leaves), ByteaArray(rows.bodies)
 
 
-def _parts(rows: Sequence[Row]) -> list[Sequence[Row]]:
+def _parts(rows: Rows) -> list[Rows]:
     """Cut rows where their bodies pass `MAX_BYTES`."""
-    parts: list[Sequence[Row]] = []
+    parts = []
     start = size = 0
-    for at, row in enumerate(rows):
-        size += len(row.body)
+    for at, body in enumerate(rows.bodies):
+        size += len(body)
         if size > MAX_BYTES and at > start:
-            parts.append(rows[start:at])
-            start, size = at, len(row.body)
-    return [*parts, rows[start:]]
+            parts.append(_part(rows, start, at))
+            start, size = at, len(body)
+    return [*parts, _part(rows, start, len(rows.bodies))] if start else [rows]
+
+
+def _part(rows: Rows, start: int, end: int) -> Rows:
+    first, ids, leaves, bodies = rows
+    return Rows(first + start, ids[start:end], leaves[start:end], bodies[start:end])

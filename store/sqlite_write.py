@@ -11,7 +11,7 @@ from muniment.store.index_tail import Tail
 from muniment.store.reads import HeadRow
 from muniment.store.sqlite_file import connect, from_sqlite, identify
 from muniment.store.sqlite_reads import SqliteReads
-from muniment.store.writer import Row, Unsettled, Writer
+from muniment.store.writer import Rows, Unsettled, Writer
 
 _SET_HEAD = "UPDATE head SET size = ?, frontier = ?, recorded_at = ?, indexed = ?"
 _INSERT = "INSERT INTO records (position, id, leaf, body) VALUES (?, ?, ?, ?)"
@@ -24,11 +24,13 @@ _from_hex = bytes.fromhex
 class SqliteWriter(Writer):
     """The one writing connection of a process to a file."""
 
-    def __init__(self, path: Path, kind: str, clock: Callable[[], int], busy_s: float) -> None:
+    def __init__(
+        self, path: Path, kind: str, clock: Callable[[], int], busy_s: float, *, unfinished: bool = False
+    ) -> None:
         self._path = path
         try:
             self._db = connect(path, busy_s=busy_s, write=True)
-            identify(self._db, path)
+            identify(self._db, path, unfinished=unfinished)
         except sqlite3.Error as error:
             raise from_sqlite(error, path) from error
         super().__init__(str(path), kind, SqliteReads(self._run, str(path)), clock)
@@ -41,16 +43,15 @@ class SqliteWriter(Writer):
         self._db.execute("BEGIN IMMEDIATE")
         return self._reads.head()
 
-    def _finish(self, rows: Sequence[Row], tail: Tail | None, before: HeadRow, after: HeadRow) -> None:  # noqa: ARG002
+    def _finish(self, rows: Rows, tail: Tail | None, before: HeadRow, after: HeadRow) -> None:  # noqa: ARG002
         db = self._db
         try:
-            db.executemany(
-                _INSERT,
-                [
-                    (position, None if id_ is None else _from_hex(id_.replace("-", "")), leaf, body)
-                    for position, id_, leaf, body in rows
-                ],
-            )
+            positions = range(rows.first, after.size + 1)
+            ids = [None if id_ is None else _from_hex(id_.replace("-", "")) for id_ in rows.ids]
+            if len(ids) == 1:
+                db.execute(_INSERT, (rows.first, ids[0], rows.leaves[0], rows.bodies[0]))
+            else:
+                db.executemany(_INSERT, zip(positions, ids, rows.leaves, rows.bodies, strict=True))
         except sqlite3.IntegrityError as error:
             if "records.id" in str(error):
                 raise Unsettled from error

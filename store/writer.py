@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from muniment.domain import instant
 from muniment.domain.errors import MunimentError, WrongError
 from muniment.domain.query import Item
 from muniment.store import admission
-from muniment.store.api import Appended, Condition, Draft
+from muniment.store.api import KIND_RECORDS, Appended, Condition, Draft
 from muniment.store.groupcommit import Work
 from muniment.store.index_search import Search, selects_all
 from muniment.store.index_tail import TYPE_BITS, Tail, adopted, follow
@@ -34,13 +34,13 @@ INDEX_EVERY = 512  # at most MAX_TAIL; 256 to 1024 are within 4 % of each other 
 _sha256 = hashlib.sha256
 
 
-class Row(NamedTuple):
-    """A record on its way into the database."""
+class Rows(NamedTuple):
+    """Records on their way into the database, `first`, `first + 1` …: a column each."""
 
-    position: int
-    id: str | None
-    leaf: bytes
-    body: bytes
+    first: int
+    ids: Sequence[str | None]
+    leaves: Sequence[bytes]
+    bodies: Sequence[bytes]
 
 
 class Unsettled(Exception):  # noqa: N818  # control flow between a writer and its primitives
@@ -66,10 +66,13 @@ class Writer(ABC):
         self._head = HeadRow(0, b"", "", 0)
         self._known = False  # whether all above speaks of the log as it is
         self._assumed = False  # whether the head of this transaction may have moved already (`_begin`)
-        self._rows: list[Row] = []
-        self._hashes: list[bytes] = []  # of the transaction; the frontier takes them all at once
-        self._staged: dict[str, Row] = {}  # by id; filled when somebody asks
-        self._size = 0  # with the rows not yet inserted
+        self._ids: list[str | None] = []  # of the records of this transaction, and their bodies
+        self._bodies: list[bytes] = []
+        self._names: list[
+            tuple[str, Iterable[str]]
+        ] = []  # (type, tags) of those that the tail has not taken yet
+        self._staged: dict[str, tuple[int, bytes]] = {}  # position and body by id; filled when somebody asks
+        self._size = 0  # with the records not yet inserted
         self._second: int | None = None
         self._prefix = ""
 
@@ -86,7 +89,7 @@ class Writer(ABC):
         """
 
     @abstractmethod
-    def _finish(self, rows: Sequence[Row], tail: Tail | None, before: HeadRow, after: HeadRow) -> None:
+    def _finish(self, rows: Rows, tail: Tail | None, before: HeadRow, after: HeadRow) -> None:
         """Insert rows, those of the index if there is a tail to index, set the head, commit.
 
         Raises:
@@ -135,11 +138,10 @@ class Writer(ABC):
             try:
                 before = self._enter(careful=True)
                 admission.check_size(self._size, after)
-                rows, names, at = adopted(bodies, self._size)
-                self._rows = [Row(p, id_, _sha256(b"\0" + body).digest(), body) for p, id_, body in rows]
-                self._hashes = [row.leaf for row in self._rows]
-                self._tail.add(names)
-                self._size += len(rows)
+                self._ids, names, at = adopted(bodies, self._size)
+                self._bodies = list(bodies)
+                self._names = names
+                self._size += len(bodies)
                 stamp = at or recorded_at or before.recorded_at
                 self._leave(before, max(stamp, before.recorded_at))
             except BaseException:
@@ -159,13 +161,14 @@ class Writer(ABC):
             before = self._enter(careful=careful)
             now = self._clock()
             stamp = max(self._instant(now), before.recorded_at)
+            instant_bytes = stamp.encode()
             for work in group:
                 work.error = None
                 try:
-                    work.answer = self._admit(work, now, stamp, careful=careful)
+                    work.answer = self._admit(work, now, stamp, instant_bytes, careful=careful)
                 except MunimentError as error:
                     work.error = error
-            if self._rows:
+            if self._bodies:
                 self._leave(before, stamp)
             else:
                 self._abandon()
@@ -192,22 +195,34 @@ class Writer(ABC):
         return head
 
     def _leave(self, before: HeadRow, stamp: str) -> None:
-        rows, hashes = self._rows, self._hashes
-        self._rows, self._hashes, self._staged = [], [], {}
-        due = self._size - self._tail.base >= INDEX_EVERY
-        self._frontier.extend(hashes)
-        after = HeadRow(
-            self._size, self._frontier.to_bytes(), stamp, self._tail.size if due else self._tail.base
-        )
-        self._finish(rows, self._tail if due else None, before, after)
+        tail = self._told_tail()
+        leaves = [
+            _sha256(b"\0" + body).digest() for body in self._bodies
+        ]  # merkle.leaf_hash, without the call
+        rows = Rows(before.size + 1, self._ids, leaves, self._bodies)
+        self._clear()
+        due = self._size - tail.base >= INDEX_EVERY
+        self._frontier.extend(leaves)
+        after = HeadRow(self._size, self._frontier.to_bytes(), stamp, tail.size if due else tail.base)
+        self._finish(rows, tail if due else None, before, after)
         self._head = after
         if due:
-            self._older, self._tail = self._tail, Tail(self._tail.size, self._tail.types)
-            self._floor = self._older.base
+            self._older, self._tail = tail, Tail(tail.size, tail.types)
+            self._floor = tail.base
+
+    def _told_tail(self) -> Tail:
+        """The tail, with all that is staged."""
+        names, self._names = self._names, []
+        self._tail.check_room(len(names))
+        self._tail.add(names)
+        return self._tail
+
+    def _clear(self) -> None:
+        self._ids, self._bodies, self._names, self._staged = [], [], [], {}
 
     def _forget(self) -> None:
         self._known = False
-        self._rows, self._hashes, self._staged = [], [], {}
+        self._clear()
         self._abandon()
 
     def _instant(self, micros: int) -> str:
@@ -217,16 +232,17 @@ class Writer(ABC):
             self._second, self._prefix = second, instant.from_micros(second * 1_000_000)[:20]
         return f"{self._prefix}{rest:06d}Z"
 
-    def _admit(self, work: Work, now: int, stamp: str, *, careful: bool) -> Appended:
+    def _admit(self, work: Work, now: int, stamp: str, instant_bytes: bytes, *, careful: bool) -> Appended:
         drafts = work.drafts
         if careful:
             earlier = self._earlier(drafts)
             if earlier is not None:
                 return earlier
         try:
-            admission.check_age(work.decided_at, now)
-            admission.check_place(drafts, self._kind, self._size)
-            self._tail.check_room(len(drafts))
+            if work.decided_at is not None:
+                admission.check_age(work.decided_at, now)
+            if self._kind != KIND_RECORDS:
+                admission.check_place(drafts, self._kind, self._size)
             if work.condition is not None:
                 self._check_condition(work.condition)
         except MunimentError as error:
@@ -238,20 +254,18 @@ class Writer(ABC):
                 return earlier
             raise
         first = self._size + 1
-        self._stage(drafts, stamp)
+        self._stage(drafts, instant_bytes)
         return Appended(first, self._size, stamp)
 
     def _earlier(self, drafts: Sequence[Draft]) -> Appended | None:
         """The answer of the same append done before, also earlier in this group."""
         staged = self._staged
-        for row in self._rows[len(staged) :]:
-            staged[row.id or str(row.position)] = row
+        for at in range(len(staged), len(self._bodies)):
+            staged[self._ids[at] or str(at)] = (self._head.size + 1 + at, self._bodies[at])
         ids = [draft.id for draft in drafts if draft.id is not None]
-        stored = {id_: (at, body) for id_, at, body in self._reads.by_ids(ids)} if ids else {}
-        for id_ in ids:
-            if (mine := staged.get(id_)) is not None:
-                stored[id_] = (mine.position, mine.body)
-        earlier = admission.duplicate(drafts, [stored.get(draft.id or "") for draft in drafts])
+        found = {id_: (at, body) for id_, at, body in self._reads.by_ids(ids)} if ids else {}
+        found.update((id_, staged[id_]) for id_ in ids if id_ in staged)
+        earlier = admission.duplicate(drafts, [found.get(draft.id or "") for draft in drafts])
         return None if earlier is None else Appended(*earlier, duplicate=True)
 
     def _check_condition(self, condition: Condition) -> None:
@@ -260,13 +274,13 @@ class Writer(ABC):
         if after == size:
             return
         admission.check_ahead(condition, size)
+        tail = self._told_tail()
         suspects = [item for item in query if self._may_be_broken(item, after)]
         if selects_all(query):
             raise admission.conflict(size, after)
         if not suspects:
             return
-        # The tail holds what is staged, too.
-        position = Search(tuple(suspects), self._reads, self._tail).last(after, size)
+        position = Search(tuple(suspects), self._reads, tail).last(after, size)
         if position:
             raise admission.conflict(position, after)
 
@@ -284,16 +298,11 @@ class Writer(ABC):
         entries = self._tail.of(term) or self._older.of(term)
         return entries[-1] if entries else 0
 
-    def _stage(self, drafts: Sequence[Draft], stamp: str) -> None:
-        """Give positions, bytes and hashes to records; nothing can refuse them from here on."""
-        instant_bytes = stamp.encode()
-        position = self._size
-        rows, hashes = self._rows, self._hashes
-        for id_, _, _, head, tail in drafts:
-            position += 1
-            leaf = head if tail is None else head + instant_bytes + tail
-            digest = _sha256(b"\0" + leaf).digest()  # merkle.leaf_hash, without the call
-            hashes.append(digest)
-            rows.append(Row(position, id_, digest, leaf))
-        self._tail.add([(type_, tags) for _, type_, tags, _, _ in drafts])
-        self._size = position
+    def _stage(self, drafts: Sequence[Draft], instant_bytes: bytes) -> None:
+        """Give positions and bytes to records; nothing can refuse them from here on."""
+        for draft in drafts:
+            id_, type_, tags, head, tail = draft
+            self._ids.append(id_)
+            self._bodies.append(head if tail is None else head + instant_bytes + tail)
+            self._names.append((type_, tags))
+        self._size += len(drafts)
