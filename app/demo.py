@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 import shutil
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 from string import Template
 
-from muniment.app.session import EVIDENCE
+from muniment.app.session import EXPORTS, Session, evidence_of
 from muniment.domain.errors import ConflictError, NotFoundError
+from muniment.store.open import create_log, folder_of, name_of, open_log
+from muniment.store.postgres_url import is_postgres, parse
 
 FLIPPED = b"hold for audit"  # the reason of the pin: a text that only a record's bytes hold
 
@@ -19,19 +22,35 @@ def content() -> Path:
     return Path(str(resources.files("muniment.ops").joinpath("demo")))
 
 
-def places(store: Path) -> tuple[Path, Path]:
-    """Beside a demo's store: its target folder, and the copy that gets damaged.
+def places(url: str) -> tuple[Path, Path]:
+    """Beside a demo's store, here if it is no folder: its target folder, and the folder of the copy that gets damaged.
 
     Raises:
-        ConflictError: one of the three exists; the demo overwrites nothing.
+        ConflictError: one of them exists, or the store does; the demo overwrites nothing.
+        MunimentError: the server cannot be asked, see `store.open.open_log`.
     """
+    server = is_postgres(url)
+    store = Path(parse(url).schema if server else folder_of(url)).absolute()
     edge, copy = (store.with_name(f"{store.name}-{what}") for what in ("edge", "tampered"))
-    for path in (store, edge, copy):
-        if path.exists():
-            raise ConflictError(
-                f"{path} exists", code="demo.exists", hint="name another: muniment demo --store NAME"
-            )
+    taken = [str(path) for path in (edge, copy) if path.exists()]
+    if _taken(url) if server else store.exists():
+        taken.append(name_of(url))
+    if taken:
+        raise ConflictError(
+            f"{taken[0]} exists",
+            code="demo.exists",
+            hint="name another: muniment demo --store "
+            + ("postgresql://…?schema=NAME" if server else "NAME"),
+        )
     return edge, copy
+
+
+def _taken(url: str) -> bool:
+    try:
+        with closing(open_log(url, read_only=True)) as log:
+            return bool(log.head().size)
+    except NotFoundError:
+        return False
 
 
 def words(command: str, edge: Path) -> list[str]:
@@ -41,17 +60,22 @@ def words(command: str, edge: Path) -> list[str]:
     )
 
 
-def flip_one_byte(store: Path, copy: Path) -> tuple[Path, int]:
-    """Copy a store and change one bit in one record of the copy; return the file and the offset.
+def flip_one_byte(url: str, copy: Path) -> tuple[Path, int]:
+    """Copy a store into a folder, byte for byte, and change one bit in one record there; return the file and the offset.
 
     Raises:
         NotFoundError: no record of this store holds the story's pin.
+        MunimentError: see `Session` and `Log.adopt`.
     """
-    copy.mkdir(mode=0o700)
-    for item in (EVIDENCE, "keys", "exports"):
-        if (store / item).is_dir():
-            shutil.copytree(store / item, copy / item)
-    shutil.copy2(store / "log.db", copy / "log.db")
+    with Session(url) as session:
+        with closing(create_log(copy, session.log.kind)) as log:
+            for page in session.log.pages():
+                log.adopt([body for _, body in page])
+        evidence = evidence_of(copy, read_only=False)
+        for stored in session.evidence.iter():
+            with session.evidence.open(stored.blake3) as blob:
+                evidence.put(blob)
+        shutil.copytree(session.folder / EXPORTS, copy / EXPORTS)
     path = copy / "log.db"
     data = bytearray(path.read_bytes())
     at = data.find(FLIPPED)

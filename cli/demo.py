@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -11,8 +12,18 @@ from muniment.cli.framework import verb
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
 
+KEPT = ("MUNIMENT_STORE", "MUNIMENT_SIGN", "MUNIMENT_EVIDENCE")  # the demo has its own
+PLACE = (3, 4, 8, 9)  # the store, the right to it, the server or the host is not there: no fault of the story
 
-@verb("demo", examples=["muniment demo --store demo-store", "ls $(muniment demo --path)"])
+
+@verb(
+    "demo",
+    examples=[
+        "muniment demo --store demo-store",
+        "muniment demo --store postgresql://db/test?schema=demo",
+        "ls $(muniment demo --path)",
+    ],
+)
 @click.option("--path", "only_path", is_flag=True, help="Print the folder of the demo's content and end.")
 def demo(settings: Settings, only_path: bool) -> Result:
     """Tell the whole story on a fresh store, in under a minute.
@@ -21,18 +32,20 @@ def demo(settings: Settings, only_path: bool) -> Result:
     that ends otherwise than the story says ends the demo with exit 1.
     """
     from muniment.app import demo as story
+    from muniment.store.open import name_of
+    from muniment.store.postgres_url import is_postgres
 
     if only_path:
         path = str(story.content())
         return Result("demo.path/1", {"path": path}, lines=[path], brief=path)
-    store = Path(settings.url).absolute()
-    edge, copy = story.places(store)
+    store = name_of(settings.url)
+    url = settings.url if is_postgres(settings.url) else store
+    edge, copy = story.places(url)
     began = time.monotonic()
-    kept = {name: os.environ.get(name) for name in ("MUNIMENT_STORE", "MUNIMENT_SIGN")}
-    os.environ["MUNIMENT_STORE"] = str(store)
-    os.environ.pop("MUNIMENT_SIGN", None)
+    kept = {name: os.environ.pop(name, None) for name in KEPT}
+    os.environ["MUNIMENT_STORE"] = url
     try:
-        told = _tell(store, edge, copy)
+        told = _tell(url, store, edge, copy)
     finally:
         for name, value in kept.items():
             os.environ.pop(name, None)
@@ -43,24 +56,24 @@ def demo(settings: Settings, only_path: bool) -> Result:
         "",
         f"the story is told: {told} commands in {seconds} s, each ended as it should",
         f"  store  {store}",
-        f"  look   MUNIMENT_STORE={store} muniment history list",
+        f"  look   MUNIMENT_STORE={shlex.quote(store)} muniment history list",
     ]
     data = {
-        "store": str(store),
+        "store": store,
         "target": str(edge),
         "tampered": str(copy),
         "commands": told,
         "seconds": seconds,
     }
-    return Result("demo/1", data, lines=lines, brief=str(store))
+    return Result("demo/1", data, lines=lines, brief=store)
 
 
-def _tell(store: Path, edge: Path, copy: Path) -> int:
+def _tell(url: str, store: str, edge: Path, copy: Path) -> int:
     from muniment.app import demo as story
     from muniment.cli.output import write
     from muniment.ops.story import STORY, Step
 
-    write(f"$ export MUNIMENT_STORE={store} DEMO={story.content()} EDGE={edge}")
+    write(f"$ export MUNIMENT_STORE={shlex.quote(store)} DEMO={story.content()} EDGE={edge}")
     told = 0
     for number, chapter in enumerate(STORY, 1):
         write(f"\n# {number}. {chapter.title}")
@@ -68,7 +81,7 @@ def _tell(store: Path, edge: Path, copy: Path) -> int:
             _run(step, edge)
             told += 1
     write(f"\n# {len(STORY) + 1}. One byte of one record, flipped on a copy: found, and named")
-    path, offset = story.flip_one_byte(store, copy)
+    path, offset = story.flip_one_byte(url, copy)
     write(f"$ # {path.name} of the copy, byte {offset}: one bit changed")
     os.environ["MUNIMENT_STORE"] = str(copy)
     _run(Step("verify store", 7), edge)
@@ -79,7 +92,7 @@ def _run(step: object, edge: Path) -> None:
     from muniment.app.demo import words
     from muniment.cli.main import run
     from muniment.cli.output import write
-    from muniment.domain.errors import MunimentError
+    from muniment.domain.errors import MunimentError, UnavailableError
     from muniment.ops.story import Step
 
     assert isinstance(step, Step)
@@ -87,6 +100,13 @@ def _run(step: object, edge: Path) -> None:
     code = run(words(step.command, edge))
     if step.exit_code:
         write(f"(exit {code})")
+    if code in PLACE and code != step.exit_code:
+        raise UnavailableError(
+            f"the story stopped at: muniment {step.command}",
+            code="demo.stopped",
+            hint="the error above says what is in the way; then begin with another --store",
+            found=f"exit {code}",
+        )
     if code != step.exit_code:
         raise MunimentError(
             f"the story went otherwise at: muniment {step.command}",
