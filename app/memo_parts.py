@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import typing
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -193,6 +193,12 @@ def whole(model: ReadModel) -> ReadModel:
     """The same model with every entity decoded: what digests and encoders need."""
     late = {name: dict(part.items()) for name in DECODERS if isinstance(part := getattr(model, name), Part)}
     return msgspec.structs.replace(model, **late) if late else model
+
+
+def only(model: ReadModel, part: str, ids: Iterable[str]) -> ReadModel:
+    """The same model with some entities of a part and no others of it: what a view is made of when only they are asked for."""
+    known = getattr(model, part)
+    return msgspec.structs.replace(model, **{part: {id_: known[id_] for id_ in ids}})
 
 
 def encoded(model: ReadModel) -> Iterator[bytes]:

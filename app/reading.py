@@ -10,15 +10,14 @@ Nothing is guessed: an ambiguous reference lists its candidates (exit 2), an unk
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from muniment.app import projecting
-from muniment.app.references import BORN, ENTITIES, SWITCHES, Ref, is_date, moment
+from muniment.app.memo_parts import only
+from muniment.app.references import BORN, ENTITIES, SWITCHES, Ref, is_date, moment, near_names
 from muniment.domain.channel_state import POLICY_ITEM, scope_item
 from muniment.domain.eligible import reading
 from muniment.domain.envelope import read_fact
@@ -35,7 +34,6 @@ from muniment.store.api import Log
 MIN_PACK_DIGITS = 6
 MIN_ID = 8
 NEAR = 5
-COMPARED = 2000
 
 _uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 _hex = re.compile(r"[0-9a-f]+").fullmatch
@@ -100,19 +98,17 @@ class Reader:
         """The row of one build, incident, pack, release or slot, None if there is none; the others are not looked at."""
         part = ENTITIES[kind]
         model = self._slots(id_) if kind == "slot" else self.model
-        if (found := getattr(model, part).get(id_)) is None:
+        if id_ not in getattr(model, part):
             return None
-        alone = msgspec.structs.replace(model, **{part: {id_: found}})
-        rows = BY_NAME[part].rows(alone, self.at, policy_of(model))
+        rows = BY_NAME[part].rows(only(model, part, [id_]), self.at, policy_of(model))
         return rows[0] if rows else None
 
     def slots(self, scope: str) -> list[dict[str, Any]]:
         """The rows of the slots within a scope, by name."""
         # a wider scope reaches so many records that a fold of all of them is as fast
         model = self._slots(scope) if "/" in scope else self.model
-        within = {name: model.slots[name] for name in sorted(model.slots) if covers(scope, name)}
-        alone = msgspec.structs.replace(model, slots=within)
-        return BY_NAME["slots"].rows(alone, self.at, policy_of(model))
+        within = [name for name in model.slots if covers(scope, name)]
+        return BY_NAME["slots"].rows(only(model, "slots", within), self.at, policy_of(model))
 
     def _slots(self, scope: str) -> ReadModel:
         """A model in which the slots of a scope are true: of the past, or of one slot, only what bears on them is read."""
@@ -156,6 +152,11 @@ class Reader:
             "next": None,
             "omitted": 0,
         }
+
+    def narrow(self, part: str, ids: Iterable[str]) -> None:
+        """From here on only these entities of a part are there, for views that show a page of them."""
+        found = self.current
+        self._current = found._replace(model=only(found.model, part, ids))
 
     def notes(self, verbose: bool) -> tuple[str, ...]:
         """Why a memo was not used or not written, for people who ask for more."""
@@ -299,10 +300,23 @@ class Reader:
             kind, rest = "pack", text
         elif not colon and (len(wanted) == 1 or text.count("/") == 2):
             kind, rest = next(iter(wanted)) if len(wanted) == 1 else "slot", text
+        elif not colon:
+            return self._exact_of_any(text, wanted)
         if self._current is not None or kind not in BORN or (wanted and kind not in wanted):
             return None
-        ref = Ref(kind, rest)
-        return ref if self.log.last_match((Item(BORN[kind], (ref.tag,)),), until=self.until) else None
+        return self._born(Ref(kind, rest))
+
+    def _exact_of_any(self, text: str, wanted: set[str]) -> Ref | None:
+        """The same where no kind is said: one thing has this id, and it could be no prefix and no short name."""
+        if self._current is not None or wanted or _hex(text) or "/" in text:
+            return None
+        found = [ref for kind in BORN if (ref := self._born(Ref(kind, text))) is not None]
+        declared = self.log.read((Item(("channel.declared/1",)),), until=self.until) if self.until else ()
+        short = any(read_fact(body, at).data["channel"].endswith(f"/{text}") for at, body in declared)
+        return found[0] if len(found) == 1 and not short else None
+
+    def _born(self, ref: Ref) -> Ref | None:
+        return ref if self.log.last_match((Item(BORN[ref.kind], (ref.tag,)),), until=self.until) else None
 
     def _candidates(self, text: str, wanted: set[str]) -> list[Ref]:
         kind, colon, rest = text.partition(":")
@@ -377,21 +391,6 @@ class Reader:
             hint=f"did you mean {', '.join(close)}" if close else "muniment help references",
             near=close,
         )
-
-
-def near_names(text: str, names: Sequence[str], count: int) -> list[str]:
-    """Names that look like a text; of very many only those that begin as it does are compared (20 us each)."""
-    start = len(text)
-    pool = names
-    while len(pool) > COMPARED:
-        pool = (
-            [name for name in names if name.startswith(text[:start])][:COMPARED]
-            if start
-            else names[:COMPARED]
-        )
-        if not pool:
-            start, pool = start - 1, names
-    return difflib.get_close_matches(text, pool, n=count, cutoff=0.5)
 
 
 __all__ = ["ENTITIES", "Reader", "Ref", "moment", "near_names"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Sequence
 
 import msgspec
 from muniment.domain import slot_state
 from muniment.domain.instant import parse, to_text
+
+COMPARED = 2000  # names looked at one by one, 20 us each
 
 is_date = re.compile(r"\d{4}-\d\d-\d\d").fullmatch
 
@@ -28,7 +32,9 @@ BORN = {
     "build": ("build.requested/1",),
     "incident": ("incident.declared/1",),
     "intake": ("intake.recorded/1",),
+    "key": ("identity.added/1",),
     "pack": ("pack.registered/1",),
+    "product": ("pack.registered/1",),
     "release": ("release.created/1",),
     "slot": tuple(sorted(slot_state.HANDLES)),
 }
@@ -59,3 +65,18 @@ def moment(text: str) -> str:
         UsageError: not a time.
     """
     return to_text(parse(f"{text}T00:00:00Z" if is_date(text) else text))
+
+
+def near_names(text: str, names: Sequence[str], count: int) -> list[str]:
+    """Names that look like a text; of very many only those that begin as it does are compared."""
+    start = len(text)
+    pool = names
+    while len(pool) > COMPARED:
+        pool = (
+            [name for name in names if name.startswith(text[:start])][:COMPARED]
+            if start
+            else names[:COMPARED]
+        )
+        if not pool:
+            start, pool = start - 1, names
+    return difflib.get_close_matches(text, pool, n=count, cutoff=0.5)

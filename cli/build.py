@@ -341,6 +341,7 @@ def list_(settings: Settings) -> Rows:
         "builds",
         columns=("build", "state", "product", "intake", "pack", "missing"),
         key="build",
+        part="builds",
         empty="no builds",
     )
 

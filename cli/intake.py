@@ -87,6 +87,7 @@ def list_(settings: Settings) -> Rows:
         "builds",
         columns=("intake", "files", "bytes", "digest", "origin"),
         key="intake",
+        part="intakes",
         empty="no intakes",
         rows=lambda view: intake_rows(view.model),
     )

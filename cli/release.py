@@ -194,6 +194,7 @@ def list_(settings: Settings) -> Rows:
         "releases",
         columns=("release", "state", "stage", "phase", "pack", "slots"),
         key="release",
+        part="releases",
         empty="no releases",
     )
 

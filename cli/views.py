@@ -42,11 +42,11 @@ def reading(settings: Settings, session: Session, projection: str) -> View:
     """
     from muniment.cli.refs import reader
 
-    return _view(settings, reader(settings, session), projection)
+    looking = reader(settings, session)
+    return _view(settings, looking, looking.rows(projection)["data"])
 
 
-def _view(settings: Settings, looking: Reader, projection: str) -> View:
-    rows = looking.rows(projection)["data"]
+def _view(settings: Settings, looking: Reader, rows: list[dict[str, Any]]) -> View:
     return View(looking.model, looking.until, looking.at, rows, looking.notes(settings.verbose))
 
 
@@ -58,13 +58,41 @@ def listing(
     columns: Sequence[str],
     key: str,
     empty: str,
-    rows: RowsOf = lambda view: view.rows,
+    part: str = "",
+    rows: RowsOf | None = None,
 ) -> Rows:
-    """A list verb over a projection."""
+    """A list verb over a projection.
+
+    Args:
+        part: the part of the model whose ids, in their order, are the rows: then a page costs what is on it.
+        rows: makes the rows, if it is not the projection that does.
+    """
+    from muniment.cli import select
+    from muniment.cli.refs import reader
+
     with settings.open() as session:
-        view = reading(settings, session, projection)
-        listed = rows(view)
-    return Rows(schema, listed, columns, key, view.as_of, empty=empty, notes=view.notes)
+        looking = reader(settings, session)
+        if not part or settings.where or settings.limit is None:
+            view = _view(settings, looking, [] if rows else looking.rows(projection)["data"])
+            listed = rows(view) if rows else view.rows
+            return Rows(schema, listed, columns, key, view.as_of, empty=empty, notes=view.notes)
+        ids = [{key: id_} for id_ in getattr(looking.model, part)]
+        chosen, next_, omitted = select.page(ids, key, settings.limit, settings.cursor)
+        looking.narrow(part, [item[key] for item in chosen])
+        view = _view(settings, looking, [] if rows else looking.rows(projection)["data"])
+        listed = rows(view) if rows else view.rows
+    return Rows(
+        schema,
+        listed,
+        columns,
+        key,
+        view.as_of,
+        next=next_,
+        omitted=omitted,
+        empty=empty,
+        notes=view.notes,
+        paged=True,
+    )
 
 
 def one(
@@ -89,7 +117,7 @@ def one(
             return found, looking.until
         names = list(getattr(looking.model, projection))
     else:
-        listed = rows(_view(settings, looking, projection))
+        listed = rows(_view(settings, looking, []))
         for row in listed:
             if row[key] == name:
                 return row, looking.until
