@@ -51,6 +51,7 @@ def verify_store(
     decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None = None,
     progress: Callable[[int], None] | None = None,
     processes: int | None = None,
+    total: Callable[[int], None] = lambda _: None,
 ) -> Report:
     """Verify a store and return the report; damage is in it, never raised.
 
@@ -61,6 +62,7 @@ def verify_store(
         against: further heads to compare with, e.g. of signed checkpoints.
         decisions: makes each decision again and yields (position, field, expected, found) of what differs.
         progress: told the number of records done.
+        total: told once how many records the head says there are.
         processes: how many others may take part; None chooses, 1 works alone. The report is the same.
 
     Raises:
@@ -77,7 +79,7 @@ def verify_store(
         return report
     try:
         _Verification(report, checks, opened, evidence, base, tuple(against), store).run(
-            decisions, progress, processes
+            decisions, progress, processes, total
         )
     finally:
         opened.close()
@@ -138,6 +140,7 @@ class _Verification:
         decisions: Callable[[], Iterable[tuple[int, str, str, str]]] | None,
         progress: Callable[[int], None] | None,
         processes: int | None,
+        total: Callable[[int], None],
     ) -> None:
         """All checks."""
         records: RecordPass | None = None
@@ -179,7 +182,7 @@ class _Verification:
                 )
                 compare_settings(self.checks, tables)
             with quiet_collector():
-                self._records(records, tables, progress, processes)
+                self._records(records, tables, progress, processes, total)
             for text in self.store.integrity():
                 self.checks["store.integrity"].fail(Finding("ok", text, None, "database"))
         except MunimentError as error:
@@ -223,11 +226,13 @@ class _Verification:
         tables: Tables | None,
         progress: Callable[[int], None] | None,
         processes: int | None,
+        total: Callable[[int], None],
     ) -> None:
         """The pass over the records, and the fold that the memo is compared with."""
         plan = records.plan()
         head = tables.heads[0][1] if tables is not None and tables.heads else 0
         size = min(head, self.store.last()) if type(head) is int and plan is not None else 0
+        total(size or self.store.last())
         if plan is None or size < 1:
             records.run(self.store, None, progress)
             self.folded = fold(self.store, self.memo.position) if self.memo.model is not None else None

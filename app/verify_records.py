@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
-from muniment.app.verify_report import Check, Finding
+from muniment.app.verify_report import Check, Ends, Finding
 from muniment.app.verify_sequel import CREATED, Sequel
 from muniment.app.verify_stretches import Surveys
 from muniment.app.verify_sum import PRIME, Sum
@@ -80,8 +80,9 @@ class RecordPass:
         self._stored: Frontier | None = None
         self.first_bad = 0
         self.bad: dict[int, tuple[str, list[str]]] = {}
-        self._recorded_at = ""
+        self.recorded_at = ""
         self._last = 0
+        self._resumed = False
         indexed = tables.heads[0][4] if tables is not None and tables.heads else 0
         self._indexed = indexed if type(indexed) is int else 0
         self._types: dict[str, None] = {}
@@ -142,7 +143,7 @@ class RecordPass:
         else:
             self._sum = None
         self._walk(store.records(until=0))
-        done = 0
+        done = self._last
         for first, last, survey in surveys or ():
             if survey is None or not self._absorb(first, survey):
                 self._narrow(store, own, first, last)
@@ -157,7 +158,29 @@ class RecordPass:
         while self._sum is not None and self._less(stored, 1):
             pass
         if self._tables is not None:
-            self._finish_tables(store, self._last)
+            self._sequel.finish(self._last)
+            if not self._resumed:
+                self._finish_tables(store)
+
+    def resume(self, ends: Ends) -> None:
+        """Begin behind the records that were verified before; what only all records can tell is left to the caller."""
+        self._resumed = True
+        self.frontier = Frontier(ends.size, [bytes.fromhex(root) for root in ends.frontier])
+        self._last, self.recorded_at = ends.size, ends.recorded_at
+        self._sequel.resume(ends.store_id, ends.keys)
+
+    def ends(self) -> Ends:
+        """Where the pass has ended, to resume there."""
+        types = self._tables.types if self._tables is not None else {}
+        return Ends(
+            self.store_id,
+            self.frontier.size,
+            [root.hex() for root in self.frontier.roots],
+            self.recorded_at,
+            self._indexed,
+            [types[number] for number in sorted(types)],
+            self._sequel.keys,
+        )
 
     def _less(self, stored: Iterator[int | None], pages: int) -> bool:
         """Take pages of the index as stored off the sum; False where they end, or where the sums cannot tell."""
@@ -171,7 +194,7 @@ class RecordPass:
     def _absorb(self, first: int, survey: Survey) -> bool:
         """Add a stretch in which nothing is wrong by itself; False, and nothing noted, if it does not follow what was seen."""
         last = first + survey.size - 1
-        if self._last != first - 1 or self.frontier.size != first - 1 or survey.first_at < self._recorded_at:
+        if self._last != first - 1 or self.frontier.size != first - 1 or survey.first_at < self.recorded_at:
             return False
         noted = [(position, _decode(body)) for position, body in survey.noted]
         if not self._sequel.stands_together(first, last, noted):
@@ -197,7 +220,7 @@ class RecordPass:
         if self._evidence is not None:
             for position, entries in survey.evidence:
                 self._evidence(position, entries)
-        self._recorded_at = survey.last_at
+        self.recorded_at = survey.last_at
         self._last = last
         return True
 
@@ -323,7 +346,7 @@ class RecordPass:
                 if self._records:
                     self._content(position, record, own, held)
                 else:  # the one record of ours in a log of foreign events; store.dcb makes it, not the registry
-                    self._recorded_at = max(self._recorded_at, record["recorded_at"])
+                    self.recorded_at = max(self.recorded_at, record["recorded_at"])
                     self._sequel.record(position, record)
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 self.found("record.registry", position, "body", "a record", repr(error)[:200])
@@ -348,10 +371,10 @@ class RecordPass:
         if sorted(held) != own:
             self.found("record.tags", position, "tags", "sorted and distinct", own)
         recorded_at = record["recorded_at"]
-        if recorded_at < self._recorded_at:
-            self.found("record.time", position, "recorded_at", f"not before {self._recorded_at}", recorded_at)
+        if recorded_at < self.recorded_at:
+            self.found("record.time", position, "recorded_at", f"not before {self.recorded_at}", recorded_at)
         else:
-            self._recorded_at = recorded_at
+            self.recorded_at = recorded_at
         self._sequel.record(position, record)
 
     def _known_shape(self, record: dict[str, Any]) -> bool:
@@ -363,12 +386,11 @@ class RecordPass:
             self._shapes.add(shape)
         return good
 
-    def _finish_tables(self, store: Inspector, last: int) -> None:
+    def _finish_tables(self, store: Inspector) -> None:
         assert self._tables is not None
-        self._sequel.finish(last)
         same = self._sum == 0 and dict(enumerate(self._types, 1)) == self._tables.types
         index = None if same else Index.of(store.records(), self._indexed, store.term)
-        TablePass(self.found, index, self.frontier, self._recorded_at, exact=self._records).run(
+        TablePass(self.found, index, self.frontier, self.recorded_at, exact=self._records).run(
             store, self._tables
         )
 

@@ -75,6 +75,26 @@ class Check(msgspec.Struct):
             self.verdict, self.detail = verdict, detail
 
 
+class Ends(msgspec.Struct):
+    """Where a verification ended: what the records after it are verified by.
+
+    Attributes:
+        frontier: roots (hex) of the tree of the `size` records. keys: see `verify_sequel.Sequel.resume`.
+        indexed: the index covered positions up to it; types: names by number, from 1 on.
+        full: records of the last full verification, at its instant `at`; set when it is remembered.
+    """
+
+    store_id: str
+    size: int
+    frontier: list[str]
+    recorded_at: str
+    indexed: int
+    types: list[str]
+    keys: dict[str, list[Any]]
+    full: int = 0
+    at: str = ""
+
+
 class Report(msgspec.Struct):
     """What was found.
 
@@ -82,6 +102,7 @@ class Report(msgspec.Struct):
         checks: all of them, in the order of `CHECKS`.
         size, root: the head as recomputed from the bytes (hex).
         provable_prefix: the largest number of leading records against which nothing speaks.
+        ends: where it ended, of a log in a database; not a part of what is printed.
         touched: positions, types, tags, projections and releases that a damage touches.
     """
 
@@ -92,6 +113,7 @@ class Report(msgspec.Struct):
     provable_prefix: int = 0
     touched: dict[str, list[Any]] = {}
     information: dict[str, Any] = {}
+    ends: Ends | None = None
 
     def __getitem__(self, id_: str) -> Check:
         """The check of that id."""

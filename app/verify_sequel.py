@@ -18,9 +18,14 @@ class Sequel:
         self.found = found
         self._ids = ids
         self.store_id = ""
-        self._keys: dict[str, list[Any]] = {}
+        self.keys: dict[str, list[Any]] = {}
         self._batch: tuple[str, int, int] = ("", 0, 0)
         self._recent: dict[str, int] = {}
+
+    def resume(self, store_id: str, keys: dict[str, list[Any]]) -> None:
+        """Begin behind records that left these keys: id -> public key, identity, kind, position of the revocation or 0."""
+        self.store_id = store_id
+        self.keys = {name: list(key) for name, key in keys.items()}
 
     @property
     def in_batch(self) -> bool:
@@ -93,9 +98,9 @@ class Sequel:
 
     def _keys_change(self, type_: str, data: dict[str, Any], position: int) -> None:
         if type_ == "identity.added/1":
-            self._keys[data["key_id"]] = [data["public_key"], data["identity"], data["kind"], 0]
-        elif data["key_id"] in self._keys:
-            self._keys[data["key_id"]][3] = position
+            self.keys[data["key_id"]] = [data["public_key"], data["identity"], data["kind"], 0]
+        elif data["key_id"] in self.keys:
+            self.keys[data["key_id"]][3] = position
 
     def _signature(self, position: int, record: dict[str, Any]) -> None:
         from muniment.app.keys import verify_record
@@ -108,7 +113,7 @@ class Sequel:
         key_id = signature.get("key_id")
         if auth != f"ed25519:{key_id}":
             self.found("record.signature", position, "actor.auth", f"ed25519:{key_id}", auth)
-        key = self._keys.get(str(key_id))
+        key = self.keys.get(str(key_id))
         if key is None:
             self.found("record.signature", position, "signature", "a key bound before", key_id)
             return

@@ -20,6 +20,7 @@ verify = Noun("verify", "Check the store: chain, digests, signatures.", ["munime
     examples=[
         "muniment verify store",
         "muniment verify store --decisions --against 1204:$ROOT",
+        "muniment verify store --new",
         "muniment verify store -o json",
     ],
 )
@@ -30,15 +31,43 @@ verify = Noun("verify", "Check the store: chain, digests, signatures.", ["munime
     help="A head known from elsewhere; the log must contain it.",
 )
 @click.option("--decisions", is_flag=True, help="Also make every decision again from its facts, and compare.")
+@click.option(
+    "--new",
+    is_flag=True,
+    help="Only what was appended since the last verification here; says what it left out.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Processes that share the work; by default one a CPU.",
+)
 @click.option("--no-remember", is_flag=True, help="Do not keep the head as the last one seen.")
-def store(settings: Settings, against: tuple[str, ...], decisions: bool, no_remember: bool) -> Result:
+def store(
+    settings: Settings,
+    against: tuple[str, ...],
+    decisions: bool,
+    new: bool,
+    processes: int | None,
+    no_remember: bool,
+) -> Result:
     """Check every record, column, signature and file; nothing is written to the store.
+
+    --new checks the records after those that passed here last, and does not look at the others again.
 
     Exit 7 if anything is wrong, 8 if something could not be looked at, 0 only if every check passed.
     """
     from muniment.app.session import evidence_alone
     from muniment.app.verify import Anchor, verify_store
+    from muniment.app.verify_new import remember
+    from muniment.domain.errors import UsageError
 
+    if new and (against or decisions or processes is not None):
+        raise UsageError(
+            "--new looks at new records only",
+            code="verify.new",
+            hint="leave out --new to compare heads, to decide again, or to share the work",
+        )
     anchors = [Anchor(*anchor_of(text), f"--against {text[:30]}") for text in against]
     bar = settings.progress("verified")
     bar.unit = "records"
@@ -56,6 +85,7 @@ def store(settings: Settings, against: tuple[str, ...], decisions: bool, no_reme
         from muniment.app.home import remember_head
 
         notes.append(remember_head(report.store_id, report.size, report.root))
+        notes.append(remember(report))
     data = {
         "ok": report.ok,
         "head": said["head"],
@@ -114,6 +144,11 @@ def lines(data: dict[str, Any], code: int, *, verbose: bool) -> list[str]:
     }
     made = f"{counted(counts['pass'], 'check')} passed, {counts['fail']} failed, {counts['skipped']} could not be made"
     out = [f"{word}  store {head['store_id'] or '(unknown)'}, {counted(head['size'], 'record')}: {made}"]
+    if left := data["information"].get("not_looked_at_again"):
+        first, last = (data["information"]["looked_at"][end] for end in ("first", "last"))
+        out = [f"{word} ONLY WHAT IS NEW  {_span(first, last)}: {made}"]
+        full = f"{counted(left['full'], 'record')} were verified in full at {left['at']}"
+        out.append(f"  left out {_span(left['first'], left['last'])}: not looked at again; {full}")
     unlooked = counts["skipped"] and not counts["pass"] and not counts["fail"]
     if unlooked:
         why = dict.fromkeys(row["detail"] for row in checks if row["detail"])
@@ -139,6 +174,10 @@ def lines(data: dict[str, Any], code: int, *, verbose: bool) -> list[str]:
             "  next     let this user read what could not be read (permission, mount, lock), then verify again"
         )
     return out
+
+
+def _span(first: int, last: int) -> str:
+    return f"records {first} to {last}" if first <= last else "no records"
 
 
 def _finding(item: dict[str, Any]) -> str:

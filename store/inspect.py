@@ -26,6 +26,7 @@ MIN_POSITION, MAX_POSITION = -(2**63), 2**63 - 1
 _RECORDS = (
     "SELECT position, id, leaf, body FROM records WHERE position >= ? AND position <= ? ORDER BY position"
 )
+_HISTORY = "SELECT first, entries FROM postings WHERE term = ? AND first > ? ORDER BY first"
 
 Cells = tuple[Any, Any, Any, Any]
 """(position, id, leaf, body) as stored; any cell may be of any type in a store that was changed."""
@@ -76,6 +77,10 @@ class Inspector(Protocol):
 
     def postings(self) -> Iterator[list[PostingCells]]:
         """Every row of the index."""
+        ...
+
+    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:
+        """The rows of one term that begin after a position: (first, entries), in order."""
         ...
 
     def term(self, term: Term) -> Any:
@@ -159,7 +164,7 @@ class SqliteReader:
         db.text_factory = lambda data: data.decode("utf-8", "backslashreplace")
         return db
 
-    def _rows(self, sql: str, values: tuple[int, ...] = ()) -> Iterator[list[Any]]:
+    def _rows(self, sql: str, values: tuple[Any, ...] = ()) -> Iterator[list[Any]]:
         try:
             cursor = self._main.execute(sql, values)
             while rows := cursor.fetchmany(PAGE):
@@ -237,6 +242,9 @@ class SqliteInspector(SqliteReader):
     def postings(self) -> Iterator[list[PostingCells]]:
         return self._rows("SELECT term, first, entries FROM postings ORDER BY term, first")
 
+    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:
+        return [row for rows in self._rows(_HISTORY, (term, after)) for row in rows]
+
     def term(self, term: Term) -> Any:
         return term
 
@@ -305,6 +313,9 @@ class LogInspector:
 
     def postings(self) -> Iterator[list[PostingCells]]:
         return iter(())
+
+    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:  # noqa: ARG002  # there is no index
+        return []
 
     def term(self, term: Term) -> Any:
         return term

@@ -30,6 +30,7 @@ from psycopg import sql
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RECORDS = "SELECT position, uuid_send(id), leaf, body FROM {s}.records WHERE position >= %s AND position <= %s ORDER BY position"
 _POSTINGS = "SELECT term, first, entries FROM {s}.postings ORDER BY term, first"
+_HISTORY = "SELECT first, entries FROM {s}.postings WHERE term = %s AND first > %s ORDER BY first"
 _comment = re.compile(r"muniment log: kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
 _number = re.compile(rb"#([1-9][0-9]{0,8})").fullmatch
 
@@ -64,7 +65,7 @@ class PostgresReader:
     def _query(self, text: str) -> sql.Composed:
         return sql.SQL(text).format(s=sql.Identifier(self._place.schema))
 
-    def _rows(self, text: str, given: tuple[int, ...] = ()) -> Iterator[list[Any]]:
+    def _rows(self, text: str, given: tuple[Any, ...] = ()) -> Iterator[list[Any]]:
         try:
             with self._db.cursor(f"muniment_{next(self._names)}", binary=True) as cursor:
                 cursor.execute(self._query(text), given)
@@ -151,7 +152,7 @@ class PostgresInspector(PostgresReader):
             found = postgres_facts.found(self._db, self._place.schema)
         except psycopg.Error as error:
             raise from_postgres(error, self._place.name) from error
-        expected = postgres_facts.expected(found)
+        expected = postgres_facts.EXPECTED
         schema = {name: (expected.get(name), found.get(name)) for name in sorted({*found, *expected})}
         heads = self._few("SELECT one, size, frontier, recorded_at, indexed FROM {s}.head")
         return Tables(settings, schema, heads, dict(self._few("SELECT id, name FROM {s}.types ORDER BY id")))
@@ -159,6 +160,9 @@ class PostgresInspector(PostgresReader):
     def postings(self) -> Iterator[list[PostingCells]]:
         for rows in self._rows(_POSTINGS):
             yield [(_term(term), first, entries) for term, first, entries in rows]
+
+    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:
+        return [row for rows in self._rows(_HISTORY, (term_key(term), after)) for row in rows]
 
     def term(self, term: Term) -> Any:
         return _term(term_key(term))
