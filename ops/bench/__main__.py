@@ -19,6 +19,7 @@ NAMES = (
     "growth",
     "load",
     "memory",
+    "reading",
     "startup",
     "verify",
 )

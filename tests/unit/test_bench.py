@@ -37,6 +37,13 @@ CASES = {  # benchmark -> rows that its first table must have
     "growth": {"60 records"},
     "load": {"muniment, select and fold", "eventsourcing, get", "bare select and decode"},
     "memory": {"start", "fold, steady, 60", "verify, fleet, 60"},
+    "reading": {
+        "slot at T",
+        "slot at T, no memo",
+        "history of a tag",
+        "48 rollbacks, dry",
+        "inclusion proof",
+    },
     "startup": {"python -c 'import click'", "muniment --help", "muniment channel show"},
     "verify": {"muniment verify, every check but evidence", "one SHA-256 a record"},
 }
