@@ -19,6 +19,7 @@ from muniment.cli.outputs_shapes import (
     values,
     words,
 )
+from muniment.cli.outputs_store import STORE_OBJECTS
 
 MARK = either_null(obj(position=COUNT, at=INSTANT, actor=TEXT, reason=TEXT))
 EVENTS = rows(obj(type=TEXT, position=either_null(COUNT), data=ANY_OBJECT))
@@ -278,6 +279,7 @@ OBJECTS: dict[str, Shape] = {
     "incident.close/1": write(),
     "incident.show/1": INCIDENT,
     **AUDIT_OBJECTS,
+    **STORE_OBJECTS,
 }
 OBJECTS_ALONE: dict[str, Shape] = {
     "active/1": obj(slot=TEXT, target=TEXT, location=TEXT, pack=PACK, files=COUNT),

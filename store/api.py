@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from muniment.domain.errors import ConflictError
+from muniment.domain.errors import ConflictError, UnavailableError
 from muniment.domain.query import Query
 
 SCHEMA_VERSION = 1
@@ -85,6 +85,15 @@ class StaleDecision(AppendConflict):
     """More than five seconds passed between deciding and appending (settled.md, 1): decide again."""
 
     default_code = "store.decision_stale"
+
+
+def not_finished(name: str) -> UnavailableError:
+    """The error for a log that is no store: it is being copied, was cut while it was, or is a backup."""
+    return UnavailableError(
+        f"{name} is no store: a copy that is not whole yet, or a backup",
+        code="store.unfinished",
+        hint="give the same muniment store copy or restore again, it goes on; of a backup: muniment store restore",
+    )
 
 
 Page = list[tuple[int, bytes]]

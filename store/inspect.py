@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from muniment.store import sqlite_file
-from muniment.store.api import SCHEMA_VERSION, Log
+from muniment.store.api import SCHEMA_VERSION, Log, not_finished
 from muniment.store.indexed_log import IndexedLog
 from muniment.store.open import folder_of
 from muniment.store.postgres_url import is_postgres
@@ -105,7 +105,7 @@ def inspector(store: Log | Path | str) -> Inspector:
         UnavailableError: cannot be read now.
     """
     if isinstance(store, SqliteLog):
-        return SqliteInspector(store._path)
+        return SqliteInspector(store._path, unfinished=store.unfinished)
     if is_postgres(store):
         from muniment.store.inspect_postgres import PostgresInspector
         from muniment.store.postgres_url import parse
@@ -184,7 +184,8 @@ class SqliteReader:
 class SqliteInspector(SqliteReader):
     """A SQLite log in one snapshot; the database checks itself in another thread meanwhile."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, unfinished: bool = False) -> None:
+        self._ids = sqlite_file.UNFINISHED_IDS if unfinished else sqlite_file.APPLICATION_IDS
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="muniment-inspect")
         try:
             super().__init__(path)
@@ -216,15 +217,17 @@ class SqliteInspector(SqliteReader):
     @property
     def kind(self) -> str:
         number = self._main.execute("PRAGMA application_id").fetchone()[0]
-        return next((kind for kind, known in sqlite_file.APPLICATION_IDS.items() if known == number), "")
+        if number in sqlite_file.UNFINISHED_IDS.values() and number not in self._ids.values():
+            raise not_finished(str(self._path))
+        return next((kind for kind, known in self._ids.items() if known == number), "")
 
     def tables(self) -> Tables:
         try:
             kind = self.kind
-            wanted = sqlite_file.APPLICATION_IDS.get(kind)
+            wanted = self._ids.get(kind)
             settings = {
                 "PRAGMA application_id": (
-                    wanted if wanted is not None else sorted(sqlite_file.APPLICATION_IDS.values()),
+                    wanted if wanted is not None else sorted(self._ids.values()),
                     self._main.execute("PRAGMA application_id").fetchone()[0],
                 ),
                 "PRAGMA user_version": (

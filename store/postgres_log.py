@@ -91,6 +91,21 @@ class PostgresLog(IndexedLog):
         with self._connections.connection() as db:
             yield db
 
+    @property
+    def unfinished(self) -> bool:
+        """No store yet: a copy is being made."""
+        return self.place.unfinished
+
+    def finish(self) -> None:
+        """Make an unfinished log a store, and close it.
+
+        Raises:
+            DeniedError, UnavailableError: it is as before.
+        """
+        self.close()
+        with connect(self.place) as db:
+            postgres_schema.finish(db, self.place)
+
     def memo_place(self) -> MemosPostgres:
         """The memos that readers of this log share."""
         return MemosPostgres(self.connection, self.place.schema, self.place.name)

@@ -19,7 +19,7 @@ from muniment.domain.errors import (
     UnfitError,
     WrongError,
 )
-from muniment.store.api import KIND_OPAQUE, KIND_RECORDS
+from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, not_finished
 from muniment.store.postgres_errors import from_postgres
 from muniment.store.postgres_pool import Connection
 from muniment.store.postgres_url import Place
@@ -27,7 +27,8 @@ from psycopg import sql
 
 SCHEMA_VERSION = 1
 _SQL = Path(__file__).parent / "sql"
-_comment = re.compile(r"muniment log: kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
+_comment = re.compile(r"muniment (?:log|copy): kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
+_COPY = "muniment copy: "  # no store before it is whole: then the word becomes `log` (ops/decisions/0014)
 
 _LOOK = """SELECT n.oid IS NOT NULL, obj_description(n.oid, 'pg_namespace'),
     n.oid IS NOT NULL AND has_schema_privilege(n.oid, 'USAGE'),
@@ -53,6 +54,7 @@ def identify(db: Connection, place: Place, *, version: int = SCHEMA_VERSION) -> 
         DeniedError: this role may not look into it.
         WrongError: a schema, but not of a log of ours.
         InvalidError: tables of another version.
+        UnavailableError: no store yet. ConflictError: a store, where `place` means an unfinished one.
     """
     try:
         there, comment, usable, now, fsync = db.execute(_LOOK, (place.schema,)).fetchall()[0]
@@ -75,6 +77,8 @@ def identify(db: Connection, place: Place, *, version: int = SCHEMA_VERSION) -> 
             code="store.rights",
             hint="ask its owner for the role of a writer or an auditor (muniment store migrate)",
         )
+    if comment.startswith(_COPY) != place.unfinished:
+        raise _exists(place) if place.unfinished else not_finished(place.name)
     found = Found(match[1], int(match[2]), now, fsync == "on")
     if found.version != version:
         newer = found.version > version
@@ -130,11 +134,34 @@ def create(db: Connection, place: Place, kind: str) -> None:
                 db.execute((_SQL / f"postgres_{step:04d}.sql").read_text(encoding="utf-8").encode())
             db.execute(
                 sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
-                    schema, f"muniment log: kind={kind} schema={SCHEMA_VERSION}"
+                    schema, f"muniment {'copy' if place.unfinished else 'log'}: kind={kind} schema={SCHEMA_VERSION}"
                 )
             )
     except psycopg.Error as error:
         raise from_postgres(error, place.name) from error
+
+
+def finish(db: Connection, place: Place) -> None:
+    """Make an unfinished log a store, in one transaction.
+
+    Raises:
+        DeniedError: this role is not its owner. NotFoundError, WrongError, ConflictError: see `identify`.
+    """
+    found = identify(db, place)
+    try:
+        db.execute(
+            sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+                sql.Identifier(place.schema), f"muniment log: kind={found.kind} schema={found.version}"
+            )
+        )
+    except psycopg.Error as error:
+        raise from_postgres(error, place.name) from error
+
+
+def _exists(place: Place) -> ConflictError:
+    return ConflictError(
+        f"there is a store already: {place.name}", code="store.exists", hint="use it, or name another schema"
+    )
 
 
 def _demand_empty(db: Connection, place: Place) -> None:
@@ -145,11 +172,7 @@ def _demand_empty(db: Connection, place: Place) -> None:
         (place.schema,),
     ).fetchall()[0]
     if _comment(comment or ""):
-        raise ConflictError(
-            f"there is a store already: {place.name}",
-            code="store.exists",
-            hint="use it, or name another schema",
-        )
+        raise _exists(place)
     if objects:
         raise ConflictError(
             f"{place.name}: the schema is in use by something else",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 from muniment.domain.errors import (
@@ -15,7 +16,7 @@ from muniment.domain.errors import (
     UnfitError,
     WrongError,
 )
-from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, SCHEMA_VERSION
+from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, SCHEMA_VERSION, not_finished
 
 FILE_NAME = "log.db"
 
@@ -29,6 +30,9 @@ WAL_PAGES = 4000
 
 APPLICATION_IDS = {KIND_RECORDS: 0x4D554E52, KIND_OPAQUE: 0x4D554E4F}  # "MUNR", "MUNO"
 _KINDS = {number: kind for kind, number in APPLICATION_IDS.items()}
+# "MUNr", "MUNo": a log that is being copied, or a backup. It gets its own number when it is whole (ops/decisions/0014).
+UNFINISHED_IDS = {kind: number | 0x20 for kind, number in APPLICATION_IDS.items()}
+_UNFINISHED = {number: kind for kind, number in UNFINISHED_IDS.items()}
 
 # Their locks and shared memory do not hold between hosts: https://www.sqlite.org/wal.html, section 1.
 NETWORK_FILE_SYSTEMS = frozenset(
@@ -54,8 +58,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 MOUNTS = Path("/proc/self/mountinfo")
 
 
-def create(folder: Path, kind: str, *, mounts: Path = MOUNTS) -> None:
-    """Create an empty log of a kind.
+def create(folder: Path, kind: str, *, mounts: Path = MOUNTS, unfinished: bool = False) -> None:
+    """Create an empty log of a kind; `unfinished`: one that is no store before `finish`.
 
     It is made under another name, synced, then linked to its own: an interrupted create leaves no store.
 
@@ -77,7 +81,7 @@ def create(folder: Path, kind: str, *, mounts: Path = MOUNTS) -> None:
         draft = folder / f".{FILE_NAME}.{os.getpid()}"
         try:
             draft.unlink(missing_ok=True)
-            _build(draft, kind)
+            _build(draft, (UNFINISHED_IDS if unfinished else APPLICATION_IDS)[kind])
             sync(draft)
             try:
                 os.link(draft, path)
@@ -104,12 +108,12 @@ def _make(folder: Path) -> list[Path]:
     return [item.parent for item in missing] or [folder.parent]
 
 
-def _build(path: Path, kind: str) -> None:
+def _build(path: Path, number: int) -> None:
     schema = (Path(__file__).parent / "sql" / "schema.sql").read_text(encoding="utf-8")
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-        db.execute(f"PRAGMA application_id = {APPLICATION_IDS[kind]}")
+        db.execute(f"PRAGMA application_id = {number}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         db.executescript(schema)
         db.execute("PRAGMA journal_mode = WAL")
@@ -159,17 +163,23 @@ def is_frozen(path: Path) -> bool:
     return True
 
 
-def identify(db: sqlite3.Connection, path: Path) -> str:
-    """Return the kind of an opened log.
+def identify(db: sqlite3.Connection, path: Path, *, unfinished: bool = False) -> str:
+    """Return the kind of an opened log; `unfinished`: of one that is no store yet.
 
     Raises:
+        UnavailableError: no store yet. ConflictError: a store, where an unfinished one was asked for.
         WrongError: a database, but not a log of ours.
         InvalidError: a log with another version of the schema (`store.version`).
         sqlite3.Error: for the caller to translate.
     """
     number = db.execute("PRAGMA application_id").fetchone()[0]
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if number not in _KINDS:
+    if number in _UNFINISHED and not unfinished:
+        raise not_finished(str(path))
+    if number in _KINDS and unfinished:
+        raise _exists(path)
+    kinds = _UNFINISHED if unfinished else _KINDS
+    if number not in kinds:
         raise WrongError(
             f"{path} is not a Muniment log",
             code="store.not_a_log",
@@ -185,7 +195,21 @@ def identify(db: sqlite3.Connection, path: Path) -> str:
             expected=SCHEMA_VERSION,
             found=version,
         )
-    return _KINDS[number]
+    return kinds[number]
+
+
+def finish(path: Path, kind: str, *, busy_s: float) -> None:
+    """Make an unfinished log a store: one durable write of its number.
+
+    Raises:
+        UnavailableError: locked, full, read-only; it is as before.
+    """
+    try:
+        with closing(connect(path, busy_s=busy_s, write=True)) as db:
+            identify(db, path, unfinished=True)
+            db.execute(f"PRAGMA application_id = {APPLICATION_IDS[kind]}")
+    except sqlite3.Error as error:
+        raise from_sqlite(error, path) from error
 
 
 def find(folder: Path) -> Path:

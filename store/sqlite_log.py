@@ -23,8 +23,11 @@ _MAX_IDLE = 16  # reading connections kept
 class SqliteLog(IndexedLog):
     """One store folder, opened by one process; many processes may have it open."""
 
-    def __init__(self, path: Path, *, read_only: bool, clock: Clock | None, busy_s: float) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool, clock: Clock | None, busy_s: float, unfinished: bool = False
+    ) -> None:
         self._path = path
+        self.unfinished = unfinished
         self._clock = clock or real_clock
         self._busy_s = busy_s
         self._idle: list[sqlite3.Connection] = []
@@ -34,7 +37,7 @@ class SqliteLog(IndexedLog):
         try:
             db = sqlite_file.connect(path, busy_s=busy_s, immutable=self._frozen)
             self._idle.append(db)
-            kind = sqlite_file.identify(db, path)
+            kind = sqlite_file.identify(db, path, unfinished=unfinished)
         except BaseException as error:
             for db in self._idle:
                 db.close()
@@ -52,16 +55,17 @@ class SqliteLog(IndexedLog):
         clock: Clock | None = None,
         busy_s: float = BUSY_S,
         mounts: Path = sqlite_file.MOUNTS,
+        unfinished: bool = False,
     ) -> SqliteLog:
-        """Create an empty log, whole or not at all, and open it.
+        """Create an empty log, whole or not at all, and open it; `unfinished`: no store before `finish`.
 
         Raises:
             ConflictError: there is one already.
             UnfitError: the folder is on a network file system.
             UnavailableError: disk full, no permission.
         """
-        sqlite_file.create(Path(folder), kind, mounts=mounts)
-        return cls.open(folder, clock=clock, busy_s=busy_s, mounts=mounts)
+        sqlite_file.create(Path(folder), kind, mounts=mounts, unfinished=unfinished)
+        return cls.open(folder, clock=clock, busy_s=busy_s, mounts=mounts, unfinished=unfinished)
 
     @classmethod
     def open(
@@ -72,10 +76,12 @@ class SqliteLog(IndexedLog):
         clock: Clock | None = None,
         busy_s: float = BUSY_S,
         mounts: Path = sqlite_file.MOUNTS,
+        unfinished: bool = False,
     ) -> SqliteLog:
-        """Open a log.
+        """Open a log; `unfinished`: one that is no store yet.
 
         Raises:
+            ConflictError: a store, where an unfinished one was asked for.
             NotFoundError: there is none.
             WrongError: not a database, damaged, or not a log.
             InvalidError: another version of the schema.
@@ -84,14 +90,23 @@ class SqliteLog(IndexedLog):
         """
         path = sqlite_file.find(Path(folder))
         sqlite_file.refuse_network_file_system(path.parent, mounts)
-        return cls(path, read_only=read_only, clock=clock, busy_s=busy_s)
+        return cls(path, read_only=read_only, clock=clock, busy_s=busy_s, unfinished=unfinished)
 
     def now(self) -> int:
         """The host's clock."""
         return self._clock()
 
+    def finish(self) -> None:
+        """Make an unfinished log a store, and close it.
+
+        Raises:
+            UnavailableError: it is as before.
+        """
+        self.close()
+        sqlite_file.finish(self._path, self._kind, busy_s=self._busy_s)
+
     def _make_writer(self) -> Writer:
-        return SqliteWriter(self._path, self._kind, self._clock, self._busy_s)
+        return SqliteWriter(self._path, self._kind, self._clock, self._busy_s, unfinished=self.unfinished)
 
     def _run(self, sql: str, parameters: Sequence[Any]) -> list[Any]:
         """Run one select on a connection no other thread has; it leaves no read transaction behind."""
