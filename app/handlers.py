@@ -8,29 +8,30 @@ A refusal is a record too, appended under the same condition (settled.md, 8).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from muniment.app.worlds import Worlds
 from muniment.domain import admin, commands, identity_state
 from muniment.domain.canonical import encode
 from muniment.domain.channel import POLICY_ITEM
-from muniment.domain.decision import ActorRef, Context, Event, Fact
+from muniment.domain.decision import ActorRef, Context, Event
 from muniment.domain.envelope import VERSION, halves, read_fact
 from muniment.domain.errors import ConflictError, DeniedError, InvalidError, NotFoundError
-from muniment.domain.folding import FOLD
 from muniment.domain.instant import between, from_micros
-from muniment.domain.policy import STRICTEST, Policy
 from muniment.domain.query import Item, Query, union
 from muniment.domain.records import argument_tags, tags_of, validate
 from muniment.domain.refusal import NOT_FOUND, Refusal
-from muniment.domain.world import World, fold, policy_of
+from muniment.domain.world import World, policy_of
 from muniment.store.api import AppendConflict, Condition, Draft, Log
 
 ATTEMPTS = 12  # decisions made anew before giving up with exit 5
 REPEAT_S = 60  # settled.md, 8: an identical refusal within a minute is not appended again
 REPEAT_LOOK = 100  # other refusals of the same subject within that minute that are looked through
 TELEMETRY = frozenset({"slot.health_reported/1"})
+MAX_TAKEN = 4  # worlds kept when as many threads decide at once
 MAX_ROUNDS = 12  # a boundary that does not settle is our bug
 
 
@@ -42,6 +43,7 @@ class Outcome(msgspec.Struct):
         refusal: the no, if it was one; `positions` then holds the position of its record.
         expect: in a dry run, the position that a request made on its strength expects.
         repeated: the outcome stands in the log already (idempotency key, or an identical refusal within a minute).
+        world: the facts it rests on; the handler's, so to be read before it decides again.
     """
 
     events: list[Event] = []
@@ -95,7 +97,7 @@ class Handler:
         self.log = log
         self._now = now
         self._new_id = new_id
-        self._policy: tuple[int, Policy] = (0, STRICTEST)  # the last parsed, by the position of its record
+        self._worlds: list[Worlds] = []  # those not taken; more than one if threads share the handler
 
     def execute(self, command: commands.AnyCommand, request: Request) -> Outcome:
         """Decide and append; see the module docstring.
@@ -115,8 +117,9 @@ class Handler:
         for _ in range(ATTEMPTS):
             try:
                 return self._attempt(command, request, ids)
-            except AppendConflict:
-                continue
+            except AppendConflict as error:
+                if error.code == "store.ahead":  # not the log that the worlds were made from
+                    self._worlds.clear()
         raise ConflictError(
             f"the facts behind {commands.name_of(command)} moved {ATTEMPTS} times while it was decided",
             code="decision.contended",
@@ -141,37 +144,42 @@ class Handler:
     # -- deciding --------------------------------------------------------------------------------------------------
 
     def select(self, command: commands.AnyCommand, request: Request) -> tuple[World, Query, int]:
-        """The facts of a decision: folded world, its query, and the position they are as of."""
-        decider = commands.DECIDERS[type(command)]
+        """The facts of a decision: folded world, its query, and the position they are as of.
+
+        The world is the handler's: read it only, and before it decides or selects again.
+        """
+        with self._taken() as worlds:
+            return self._select(worlds, command, request)
+
+    def _select(
+        self, worlds: Worlds, command: commands.AnyCommand, request: Request
+    ) -> tuple[World, Query, int]:
+        boundary = commands.DECIDERS[type(command)].boundary
         always = (POLICY_ITEM, *self._key_items(request.actor))
-        n = self.log.last_match(())
+        n = worlds.advance()
         world = World()
         query: Query = ()
-        facts: dict[int, Fact] = {}  # no fold changes a fact, so one read serves every round
         for _ in range(MAX_ROUNDS):
-            wanted = union(query, always, decider.boundary(command, world))
+            wanted = union(query, always, boundary(command, world))
             if wanted == query:
+                worlds.trim()
                 return world, query, n
-            known = len(facts)
-            more = tuple(set(wanted).difference(query))
-            for position, body in self.log.read(more, until=n) if n else ():
-                if position not in facts:
-                    facts[position] = read_fact(body, position)
             query = wanted
-            if len(facts) > known:
-                world = fold(World(), (facts[position] for position in sorted(facts)), FOLD)
+            world = worlds.world(query)
         raise InvalidError(
             f"the boundary of {commands.name_of(command)} does not settle", code="decision.boundary"
         )
 
-    def _policy_of(self, world: World) -> Policy:
-        """`policy_of`, parsed once: a record never changes, so its position names its document."""
-        position = world.policy.mark.position if world.policy is not None else 0
-        known, policy = self._policy
-        if position != known:
-            policy = policy_of(world)
-            self._policy = (position, policy)
-        return policy
+    @contextmanager
+    def _taken(self) -> Iterator[Worlds]:
+        """Worlds that nobody else uses meanwhile; whatever fails, they are not used again."""
+        try:
+            worlds = self._worlds.pop()
+        except IndexError:
+            worlds = Worlds(self.log)
+        yield worlds
+        if len(self._worlds) < MAX_TAKEN:
+            self._worlds.append(worlds)
 
     @staticmethod
     def _key_items(actor: ActorRef) -> tuple[Item, ...]:
@@ -180,12 +188,27 @@ class Handler:
         return ()
 
     def _attempt(self, command: commands.AnyCommand, request: Request, ids: list[str]) -> Outcome:
-        world, query, n = self.select(command, request)
+        with self._taken() as worlds:
+            outcome, drafts, condition, at_us = self._decide(worlds, command, request, ids)
+        if not drafts:
+            return outcome
+        appended = self.log.append(drafts, condition, decided_at=at_us)
+        outcome.positions = list(range(appended.first, appended.last + 1))
+        outcome.recorded_at = appended.recorded_at
+        with self._taken() as worlds:
+            worlds.appended(appended, drafts)
+        return outcome
+
+    def _decide(
+        self, worlds: Worlds, command: commands.AnyCommand, request: Request, ids: list[str]
+    ) -> tuple[Outcome, list[Draft], Condition | None, int]:
+        """The outcome, and what is to be appended on which condition: nothing in a dry run, or if it stands already."""
+        world, query, n = self._select(worlds, command, request)
         condition = query
         if request.key:
             # looked for behind n, and in the condition from n on: two callers with one key cannot both append
             if (known := self._known(command, request.key)) is not None:
-                return known
+                return known, [], None, 0
             condition = union(query, (key_item(request.key),))
         if request.expect is not None:
             moved = self.log.last_match(without_telemetry(query), until=n)
@@ -198,7 +221,7 @@ class Handler:
                     hint="look at what happened since, then repeat with the new position",
                 )
         at_us = self._now()
-        policy = self._policy_of(world)
+        policy = policy_of(world)
         context = Context(from_micros(at_us), request.actor, request.reason, policy)
         answer = admin.key_refusal(policy, world, request.actor, commands.name_of(command))
         decided = answer or commands.DECIDERS[type(command)].decide(world, command, context)
@@ -215,7 +238,7 @@ class Handler:
             outcome.events = [Event(type_, data) for type_, data in decided.also]
             if not request.dry_run and (before := self._repeated(command, request, decided, context.at)):
                 outcome.positions, outcome.repeated = [before], True
-                return outcome
+                return outcome, [], None, at_us
         else:
             outcome.events = decided
         basis = {
@@ -224,14 +247,8 @@ class Handler:
             "policy": world.policy.digest if world.policy is not None else "",
         }
         records = self._records(command, request, outcome, context.at, basis, ids)
-        if request.dry_run:
-            return outcome
-        appended = self.log.append(
-            [self._draft(record, request) for record in records], Condition(condition, n), decided_at=at_us
-        )
-        outcome.positions = list(range(appended.first, appended.last + 1))
-        outcome.recorded_at = appended.recorded_at
-        return outcome
+        drafts = [] if request.dry_run else [self._draft(record, request) for record in records]
+        return outcome, drafts, Condition(condition, n), at_us
 
     # -- records ---------------------------------------------------------------------------------------------------
 
@@ -290,7 +307,7 @@ class Handler:
             signature = request.signer(record)
             check_signer(request, signature)
             record["signature"] = signature
-        head, tail = halves(record)
+        head, tail = halves(record, trusted="basis")
         return Draft(record["id"], record["type"], tuple(record["tags"]), head, tail)
 
     # -- outcomes that stand already -------------------------------------------------------------------------------

@@ -108,11 +108,12 @@ HANDLES: Handles = {
     "build.finished/1": on_finished,
     "build.cancelled/1": on_cancelled,
 }
+TYPES = tuple(sorted(HANDLES))
 
 
 def item(build: str) -> Item:
     """The records of one build."""
-    return Item(tuple(sorted(HANDLES)), (f"build:{build}",))
+    return Item(TYPES, (f"build:{build}",))
 
 
 def gate_problems(build: Build, at: str) -> list[str]:

@@ -75,13 +75,14 @@ HANDLES: Handles = {
     "channel.floor_raised/1": on_floor_raised,
     "channel.baselined/1": on_baselined,
 }
+TYPES = tuple(sorted(HANDLES))
 
 POLICY_ITEM = Item(tuple(POLICY_HANDLES), (scope_tag(EVERYWHERE),))
 
 
 def scope_item(scope: str) -> Item:
     """What acts at one level."""
-    return Item(tuple(sorted(HANDLES)), (scope_tag(scope),))
+    return Item(TYPES, (scope_tag(scope),))
 
 
 def scope_items(slot: str) -> Query:

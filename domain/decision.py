@@ -18,7 +18,7 @@ from muniment.domain.policy import Policy
 from muniment.domain.refusal import Mark, Refusal
 
 
-class ActorRef(msgspec.Struct, frozen=True):
+class ActorRef(msgspec.Struct, frozen=True, gc=False):
     """Who acts. `auth` is `os` or `ed25519:<key id>`; `kind` is human, service or agent."""
 
     id: str
@@ -31,8 +31,11 @@ class ActorRef(msgspec.Struct, frozen=True):
         return self.kind != "human"
 
 
-class Fact(msgspec.Struct):
-    """The part of a record that a fold reads; `position` is set by the reader, the rest is decoded from the bytes."""
+class Fact(msgspec.Struct, gc=False):
+    """The part of a record that a fold reads; `position` is set by the reader, the rest is decoded from the bytes.
+
+    JSON makes no cycle, so facts and marks are kept from the collector, which a page of facts would start ten times.
+    """
 
     type: str
     occurred_at: str

@@ -6,12 +6,12 @@ Canonical order is alphabetical, so `recorded_at`, the one field that the store 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, cast
 
 import msgspec
 from muniment.domain.canonical import check_profile, encode, encode_trusted
-from muniment.domain.decision import Fact
+from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.errors import InvalidError
 
 VERSION = 1
@@ -40,8 +40,12 @@ class Halves(NamedTuple):
     tail: bytes
 
 
-def halves(record: dict[str, Any]) -> Halves:
+def halves(record: dict[str, Any], *, trusted: str = "") -> Halves:
     """Cut a record without `recorded_at` where the store will set it.
+
+    Args:
+        record: the members of a record.
+        trusted: a member that holds the profile as it was made: the basis, two thirds of the containers of a decided record.
 
     Raises:
         InvalidError: the record leaves the canonical profile, or has a field that no record has.
@@ -51,12 +55,13 @@ def halves(record: dict[str, Any]) -> Halves:
         raise InvalidError(
             f"no record has a field {unknown[0]}", code="record.field", found=", ".join(unknown)
         )
-    check_profile(record)
-    # Encoded once, with an empty instant, and cut there: 4 us instead of 7 us. No string holds a bare quote, so the text
-    # of the seam is a key; if it is found twice, one is a field of the payload, and the halves are encoded apart.
-    head, _, tail = encode_trusted({**record, "recorded_at": ""}).partition(_EMPTY)
-    if _EMPTY not in tail:
-        return Halves(head + _SEAM, b'"' + tail)
+    check_profile({key: value for key, value in record.items() if key != trusted} if trusted else record)
+    # Encoded once, with an empty instant, and cut there. No string holds a bare quote, so the text of the seam is a key; if it
+    # is found twice, one is a field of the payload, and the halves are encoded apart.
+    whole = encode_trusted({**record, "recorded_at": ""})
+    cut = whole.find(_EMPTY) + len(_SEAM)
+    if whole.find(_EMPTY, cut) < 0:
+        return Halves(whole[:cut], whole[cut:])
     before = encode_trusted({key: record[key] for key in BEFORE if key in record})
     after = encode_trusted({key: record[key] for key in AFTER if key in record})
     return Halves(before[:-1] + _SEAM, b'",' + after[1:])
@@ -88,7 +93,43 @@ class Envelope(msgspec.Struct, forbid_unknown_fields=True):
     position: int = 0
 
 
+class Names(msgspec.Struct):
+    """What queries match: type and tags of a record."""
+
+    type: str
+    tags: list[str]
+
+
+class _Selected(msgspec.Struct, kw_only=True, gc=False):
+    """A fact but for id and `recorded_at`, which no decision reads, its fields in the order of the bytes; evidence as it stands."""
+
+    actor: ActorRef
+    data: dict[str, Any]
+    raw_evidence: msgspec.Raw = msgspec.field(name="evidence", default=msgspec.Raw(b"[]"))
+    occurred_at: str
+    tags: list[str] = msgspec.field(default_factory=list)
+    type: str
+    position: int = 0
+    id = recorded_at = ""
+    mark = Fact.mark
+
+    @property
+    def evidence(self) -> list[dict[str, Any]]:
+        """Read when it is asked for: one handler in eighty does.
+
+        Raises:
+            InvalidError: it is no list of objects.
+        """
+        try:
+            return _evidence.decode(self.raw_evidence)
+        except msgspec.ValidationError as error:
+            raise _unreadable(self.position, error) from error
+
+
 _envelope = msgspec.json.Decoder(Envelope)
+_evidence = msgspec.json.Decoder(list[dict[str, Any]])
+_selected = msgspec.json.Decoder(_Selected)
+_names = msgspec.json.Decoder(Names)
 _fact = msgspec.json.Decoder(Fact)
 
 
@@ -101,9 +142,7 @@ def read(body: bytes, position: int) -> Envelope:
     try:
         found = _envelope.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise InvalidError(
-            f"record {position} cannot be read: {error}", code="record.envelope", hint="muniment verify store"
-        ) from error
+        raise _unreadable(position, error) from error
     if found.v != VERSION:
         raise InvalidError(
             f"record {position} has version {found.v}", code="record.version", expected=VERSION, found=found.v
@@ -121,8 +160,42 @@ def read_fact(body: bytes, position: int) -> Fact:
     try:
         fact = _fact.decode(body)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise InvalidError(
-            f"record {position} cannot be read: {error}", code="record.envelope", hint="muniment verify store"
-        ) from error
+        raise _unreadable(position, error) from error
     fact.position = position
     return fact
+
+
+def read_facts(rows: Iterable[tuple[int, bytes]]) -> list[Fact]:
+    """Read what decisions fold, without `id` and `recorded_at` (both ""): a quarter less time than `read_fact`.
+
+    Raises:
+        InvalidError: the bytes at a position are no record.
+    """
+    facts = []
+    decode, position = _selected.decode, 0
+    try:
+        for position, body in rows:
+            fact = decode(body)
+            fact.position = position
+            facts.append(fact)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise _unreadable(position, error) from error
+    return cast("list[Fact]", facts)
+
+
+def read_names(body: bytes, position: int) -> Names:
+    """Read type and tags only, in a third of the time of a fact.
+
+    Raises:
+        InvalidError: the bytes are no record.
+    """
+    try:
+        return _names.decode(body)
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise _unreadable(position, error) from error
+
+
+def _unreadable(position: int, error: Exception) -> InvalidError:
+    return InvalidError(
+        f"record {position} cannot be read: {error}", code="record.envelope", hint="muniment verify store"
+    )

@@ -23,9 +23,10 @@ def on_key_revoked(world: World, fact: Fact) -> None:
 
 
 HANDLES: Handles = {"identity.added/1": on_identity_added, "key.revoked/1": on_key_revoked}
-IDENTITY_ITEM = Item(tuple(sorted(HANDLES)), ("scope:*",))
+TYPES = tuple(sorted(HANDLES))
+IDENTITY_ITEM = Item(TYPES, ("scope:*",))
 
 
 def key_item(key_id: str) -> Item:
     """The records of one key."""
-    return Item(tuple(sorted(HANDLES)), (f"key:{key_id}",))
+    return Item(TYPES, (f"key:{key_id}",))

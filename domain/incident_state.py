@@ -73,6 +73,7 @@ HANDLES: Handles = {
     "incident.review_opened/1": on_review_opened,
     "incident.closed/1": on_closed,
 }
+TYPES = tuple(sorted(HANDLES))
 
 # The numbering of incidents (settled.md, 13): every declaration carries this tag.
 COUNT_ITEM = Item(("incident.declared/1",), ("incident:*",))
@@ -80,7 +81,7 @@ COUNT_ITEM = Item(("incident.declared/1",), ("incident:*",))
 
 def item(incident: str) -> Item:
     """The records of one incident."""
-    return Item(tuple(sorted(HANDLES)), (f"incident:{incident}",))
+    return Item(TYPES, (f"incident:{incident}",))
 
 
 def slots_in(world: World, scope: str) -> list[str]:

@@ -22,8 +22,9 @@ def on_recorded(world: World, fact: Fact) -> None:
 
 
 HANDLES: Handles = {"intake.recorded/1": on_recorded}
+TYPES = tuple(sorted(HANDLES))
 
 
 def item(intake: str) -> Item:
     """The records of one intake."""
-    return Item(tuple(sorted(HANDLES)), (f"intake:{intake}",))
+    return Item(TYPES, (f"intake:{intake}",))

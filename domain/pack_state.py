@@ -94,13 +94,14 @@ HANDLES: Handles = {
     "slot.quarantined/1": on_quarantined,
     "slot.quarantine_lifted/1": on_quarantine_lifted,
 }
+TYPES = tuple(sorted(HANDLES))
 
 PRODUCT_TYPES = ("pack.registered/1",)
 
 
 def item(pack: str) -> Item:
     """The records of one pack."""
-    return Item(tuple(sorted(HANDLES)), (f"pack:{pack}",))
+    return Item(TYPES, (f"pack:{pack}",))
 
 
 def product_item(product: str) -> Item:

@@ -9,7 +9,7 @@ DENIED = 4
 REFUSED = 6
 
 
-class Mark(msgspec.Struct):
+class Mark(msgspec.Struct, gc=False):
     """Who did something, when, by which record, and the reason given: what a refusal names as its cause."""
 
     position: int

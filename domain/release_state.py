@@ -16,7 +16,7 @@ TERMINAL = ("COMPLETED", "ROLLED_BACK", "ABORTED_STUCK", "SUPERSEDED")
 
 def item(release: str) -> Item:
     """The records of one release."""
-    return Item(tuple(sorted(HANDLES)), (f"release:{release}",))
+    return Item(TYPES, (f"release:{release}",))
 
 
 def holding(world: World, slot: str) -> Query:
@@ -117,6 +117,7 @@ HANDLES: Handles = {
     "release.rolled_back/1": _end("ROLLED_BACK"),
     "release.aborted/1": _end("ABORTED_STUCK"),
 }
+TYPES = tuple(sorted(HANDLES))
 
 
 def gate(world: World, release: Release, context: Context) -> tuple[str, list[str]]:

@@ -209,11 +209,12 @@ HANDLES: Handles = {
     "release.rolled_back/1": on_release_ended,
     "release.aborted/1": on_release_ended,
 }
+TYPES = tuple(sorted({*HANDLES, *CHANNEL_HANDLES}))
 
 
 def item(slot: str) -> Item:
     """Everything that happens at one slot, its own pins and freezes included."""
-    return Item(tuple(sorted({*HANDLES, *CHANNEL_HANDLES})), (f"slot:{slot}",))
+    return Item(TYPES, (f"slot:{slot}",))
 
 
 def items(slot: str) -> Query:

@@ -42,7 +42,7 @@ class Intake(msgspec.Struct):
     recorded: Mark
 
 
-class Attempt(msgspec.Struct):
+class Attempt(msgspec.Struct, gc=False):
     """One attempt of a build stage; `status` is "" while it runs."""
 
     attempt: str
@@ -51,7 +51,7 @@ class Attempt(msgspec.Struct):
     position: int = 0
 
 
-class Gate(msgspec.Struct):
+class Gate(msgspec.Struct, gc=False):
     """The last verdict of a gate: PASS, FAIL, ERROR or WAIVED (until `expires_at`)."""
 
     verdict: str
@@ -83,14 +83,14 @@ class Build(msgspec.Struct):
     finished: Mark | None = None
 
 
-class Product(msgspec.Struct):
+class Product(msgspec.Struct, gc=False):
     """Order of a product's packs: the last store-assigned `seq`."""
 
     product: str
     seq: int = 0
 
 
-class Block(msgspec.Struct):
+class Block(msgspec.Struct, gc=False):
     """A block of a pack within a scope."""
 
     block: str
@@ -99,7 +99,7 @@ class Block(msgspec.Struct):
     advisory: str = ""
 
 
-class Verified(msgspec.Struct):
+class Verified(msgspec.Struct, gc=False):
     """The last verification of a pack: verdict and the verification policy it was made under."""
 
     verdict: str
@@ -138,7 +138,7 @@ class Channel(msgspec.Struct):
     declared: Mark
 
 
-class Pin(msgspec.Struct):
+class Pin(msgspec.Struct, gc=False):
     """A pin of a scope to a pack; dead from `expires_at` on."""
 
     pack: str
@@ -147,7 +147,7 @@ class Pin(msgspec.Struct):
     expires_at: str = ""
 
 
-class Freeze(msgspec.Struct):
+class Freeze(msgspec.Struct, gc=False):
     """A freeze of a scope: FORWARD stops forward moves, ALL stops rollbacks too (R8)."""
 
     freeze: str
@@ -168,7 +168,7 @@ class Scope(msgspec.Struct):
     baseline: str = ""
 
 
-class Attested(msgspec.Struct):
+class Attested(msgspec.Struct, gc=False):
     """A good attestation of a pack on a target (R4)."""
 
     pack: str
@@ -176,7 +176,7 @@ class Attested(msgspec.Struct):
     position: int
 
 
-class HealthReport(msgspec.Struct):
+class HealthReport(msgspec.Struct, gc=False):
     """The last health report for a target."""
 
     status: str

@@ -60,9 +60,21 @@ class World(msgspec.Struct):
         return found
 
 
+_parsed: tuple[dict[str, object], Policy] = (
+    {},
+    STRICTEST,
+)  # by identity, which outlives no change: a fact has none
+
+
 def policy_of(world: World) -> Policy:
-    """The policy in force among the selected records; before one is published, the strictest."""
-    return STRICTEST if world.policy is None else parse(world.policy.document)
+    """The policy in force among the selected records; before one is published, the strictest. The last one is kept parsed."""
+    global _parsed  # noqa: PLW0603 - a memo of a pure function
+    if world.policy is None:
+        return STRICTEST
+    document, policy = _parsed
+    if document is not world.policy.document:
+        document, policy = _parsed = world.policy.document, parse(world.policy.document)
+    return policy
 
 
 Handler = Callable[[World, Fact], None]

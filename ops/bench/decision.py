@@ -174,6 +174,7 @@ def _table(size: int, options: Options) -> Table:
             notes=[
                 f"{count} decisions a run, {total / count:.0f} canonical bytes a commit, basis and command included.",
                 "Read the ratio with the fdatasync rate: a slow disk hides the cost of deciding.",
+                "One handler decides all: from the second decision on, worlds are kept and only what is new is folded.",
                 "`save, get, save` counts the two commits as one decision; the aggregate loaded has one event.",
             ],
         )

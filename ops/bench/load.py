@@ -69,12 +69,13 @@ def _table(size: int, options: Options) -> Table:
                 for k, found in enumerate(large_build(size))
             ]
         )
-        handler, request = decision.handler(log), decision.request()
+        request = decision.request()
         command = COMMANDS["build.gate"](BUILD, "validate", "PASS", {"tests": 1}, [])
 
         def ours() -> None:
             for _ in range(count):
-                world, _, _ = handler.select(command, request)
+                # a new handler has kept nothing: every load is from the log
+                world, _, _ = decision.handler(log).select(command, request)
                 assert len(world.builds[BUILD].stages["validate"]) == SELECTED // 2 - 1
 
         def peer() -> None:
@@ -98,6 +99,6 @@ def _table(size: int, options: Options) -> Table:
             base=PEER,
             goals=[Goal(OURS, PEER, 10)],
             notes=[
-                f"{SELECTED} records selected, {count} loads a run, no snapshot and no memo on either side."
+                f"{SELECTED} records selected, {count} loads a run, no snapshot and nothing kept on either side."
             ],
         )
