@@ -1,4 +1,4 @@
-"""Evidence in PostgreSQL, in the schema of the log: chunks of 1 MiB and one row a blob (`sql/postgres_evidence.sql`).
+"""Evidence in PostgreSQL, in the schema of the log: chunks of 1 MiB and one row a blob (`sql/postgres_0001.sql`).
 
 1. Chunks, then the row, in one transaction with `synchronous_commit`: a blob is there whole and durable, or not at all.
 2. The primary key lets one of several writers of the same bytes through; the others wait for its commit, then read what it wrote.

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from muniment.store import sqlite_file
+from muniment.store import migrations, sqlite_file
 from muniment.store.api import SCHEMA_VERSION, Log, not_finished
 from muniment.store.indexed_log import IndexedLog
 from muniment.store.open import folder_of
@@ -279,7 +279,8 @@ def _objects(db: sqlite3.Connection) -> dict[str, str]:
 def _shipped() -> dict[str, str]:
     db = sqlite3.connect(":memory:")
     try:
-        db.executescript((Path(__file__).parent / "sql" / "schema.sql").read_text(encoding="utf-8"))
+        for step in migrations.steps("sqlite"):
+            db.executescript(step.text)
         return _objects(db)
     finally:
         db.close()

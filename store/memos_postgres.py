@@ -1,16 +1,14 @@
-"""Shared memos in PostgreSQL, in the schema of the log: chunks of 64 KiB and one row a step (`sql/postgres_memos.sql`).
+"""Shared memos in PostgreSQL, in the schema of the log: chunks of 64 KiB and one row a step (`sql/postgres_0001.sql`).
 
 1. A step is written in one transaction, without waiting for the disk: losing it costs time only (`store.memos`, 3).
 2. A step has a number that is never used again, so a reader of one that was dropped or replaced finds nothing, never a mixture.
-3. No tables means no memos. They are made by the first write of a role that may make tables.
-4. Whatever the server says becomes UnavailableError: to lack rights on a memo is to lack a memo.
+3. Whatever the server says becomes UnavailableError: to lack rights on a memo is to lack a memo.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any, LiteralString
 
 import psycopg
@@ -21,8 +19,6 @@ from psycopg import sql
 
 CHUNK = 1 << 16
 Connect = Callable[[], AbstractContextManager[psycopg.Connection[Any]]]
-
-_SQL = Path(__file__).parent / "sql" / "postgres_memos.sql"
 
 
 class MemosPostgres:
@@ -43,8 +39,6 @@ class MemosPostgres:
 
     def steps(self) -> list[Step]:
         with self._server("read") as db:
-            if not self._made(db):
-                return []
             rows = db.execute(
                 self._sql("SELECT position, size FROM {memo} WHERE ladder = %s ORDER BY position"),
                 (self._ladder,),
@@ -77,11 +71,6 @@ class MemosPostgres:
     def write(self, position: int, data: Iterable[bytes]) -> None:
         with self._server("write") as db, db.transaction():
             db.execute("SELECT set_config('synchronous_commit', 'off', true)")
-            if not self._made(db):
-                db.execute(
-                    sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(sql.Identifier(self._schema))
-                )
-                db.execute(_SQL.read_text(encoding="utf-8").encode())
             self._delete(db, position)
             (number,) = db.execute(
                 self._sql("INSERT INTO {memo} (ladder, position, size) VALUES (%s, %s, 0) RETURNING id"),
@@ -102,8 +91,7 @@ class MemosPostgres:
 
     def drop(self, position: int) -> None:
         with self._server("write") as db:
-            if self._made(db):
-                self._delete(db, position)
+            self._delete(db, position)
 
     def beside(self) -> MemosPostgres:
         return MemosPostgres(self._connect, self._schema, self._name, "rebuild")
@@ -112,10 +100,6 @@ class MemosPostgres:
         with self._server("write") as db, db.transaction():
             db.execute(self._sql("DELETE FROM {memo} WHERE ladder = 'live'"))
             db.execute(self._sql("UPDATE {memo} SET ladder = 'live' WHERE ladder = 'rebuild'"))
-
-    def _made(self, db: psycopg.Connection[Any]) -> bool:
-        look = "SELECT 1 FROM pg_tables WHERE schemaname = %s AND tablename = 'memo'"
-        return bool(db.execute(look, (self._schema,)).fetchall())
 
     def _delete(self, db: psycopg.Connection[Any], position: int) -> None:
         db.execute(

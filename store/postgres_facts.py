@@ -2,7 +2,6 @@
 
 1. Every relation, column, constraint, index, trigger, function, rule and policy of the schema has a line: one too many shows.
 2. Rights are lines too: whoever but the owner may change or remove rows that stay, or make triggers.
-3. What is shipped beside the log (evidence) is expected where its table is.
 
 `EXPECTED` is what a server says after `postgres_schema.create`; a test makes a log and compares.
 """
@@ -16,8 +15,7 @@ from typing import Any
 from muniment.store.postgres_pool import Connection
 
 _SQL = Path(__file__).parent / "sql"
-EXPECTED: dict[str, dict[str, str]] = json.loads((_SQL / "postgres_facts.json").read_text(encoding="utf-8"))
-"""Part of the schema -> facts. `log` is always there."""
+EXPECTED: dict[str, str] = json.loads((_SQL / "postgres_facts.json").read_text(encoding="utf-8"))
 
 
 def found(db: Connection, schema: str) -> dict[str, str]:
@@ -29,12 +27,3 @@ def found(db: Connection, schema: str) -> dict[str, str]:
         # Which names are quoted depends on the words a version of the server reserves.
         facts[name] = definition.replace('"', "").replace(f" {schema}.", " ").strip()
     return facts
-
-
-def expected(facts: dict[str, str]) -> dict[str, str]:
-    """What should be there, given which parts are (rule 3)."""
-    made = dict(EXPECTED["log"])
-    for part, lines in EXPECTED.items():
-        if f"table {part}" in facts:
-            made.update(lines)
-    return made

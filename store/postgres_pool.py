@@ -121,21 +121,25 @@ def prepare(db: Connection, place: Place, *, read_only: bool, lock_s: float | No
             expected="14 or newer",
             found=db.info.parameter_status("server_version") or str(db.info.server_version),
         )
-    settings = {"default_transaction_read_only": "on" if read_only else "off"}
+    settings = {
+        "default_transaction_read_only": "on" if read_only else "off",
+        # Whatever somebody has planted in a schema of the user's, no function and no operator is looked for there.
+        "search_path": "pg_catalog, pg_temp",
+    }
     if not read_only:
         # A client that hangs must not keep the log locked.
         settings["idle_in_transaction_session_timeout"] = "30s"
     if lock_s is not None:
         settings["lock_timeout"] = f"{max(int(lock_s * 1000), 1)}ms"
     asked: list[sql.Composable] = [
-        sql.SQL("set_config({}, {}, false)").format(key, value) for key, value in settings.items()
+        sql.SQL("pg_catalog.set_config({}, {}, false)").format(key, value) for key, value in settings.items()
     ]
     if not read_only:
         # `local` and `off` would acknowledge what a failover, or a crash, loses.
         asked.append(
             sql.SQL(
-                "CASE WHEN current_setting('synchronous_commit') IN ('off', 'local')"
-                " THEN set_config('synchronous_commit', 'on', false) END"
+                "CASE WHEN pg_catalog.current_setting('synchronous_commit') IN ('off', 'local')"
+                " THEN pg_catalog.set_config('synchronous_commit', 'on', false) END"
             )
         )
     db.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join(asked)))

@@ -7,7 +7,6 @@ write it, and it stands or falls with the transaction that made the tables.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
@@ -19,14 +18,15 @@ from muniment.domain.errors import (
     UnfitError,
     WrongError,
 )
+from muniment.store import migrations
 from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, not_finished
+from muniment.store.migrations import Step
 from muniment.store.postgres_errors import from_postgres
 from muniment.store.postgres_pool import Connection
 from muniment.store.postgres_url import Place
 from psycopg import sql
 
-SCHEMA_VERSION = 1
-_SQL = Path(__file__).parent / "sql"
+SCHEMA_VERSION = migrations.version("postgres")
 _comment = re.compile(r"muniment (?:log|copy): kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
 _COPY = "muniment copy: "  # no store before it is whole: then the word becomes `log` (ops/decisions/0014)
 
@@ -46,7 +46,7 @@ class Found(NamedTuple):
     durable: bool
 
 
-def identify(db: Connection, place: Place, *, version: int = SCHEMA_VERSION) -> Found:
+def identify(db: Connection, place: Place) -> Found:
     """Look at the schema of a log.
 
     Raises:
@@ -62,8 +62,8 @@ def identify(db: Connection, place: Place, *, version: int = SCHEMA_VERSION) -> 
         raise from_postgres(error, place.name) from error
     if not there:
         raise NotFoundError(f"no store at {place.name}", code="store.not_found", hint="muniment init")
-    match = _comment(comment or "")
-    if not match:
+    match = read_comment(comment or "")
+    if match is None:
         raise WrongError(
             f"{place.name}: the schema holds no Muniment log",
             code="store.not_a_log",
@@ -77,18 +77,10 @@ def identify(db: Connection, place: Place, *, version: int = SCHEMA_VERSION) -> 
             code="store.rights",
             hint="ask its owner for the role of a writer or an auditor (muniment store migrate)",
         )
-    if comment.startswith(_COPY) != place.unfinished:
+    if is_copy(comment) != place.unfinished:
         raise _exists(place) if place.unfinished else not_finished(place.name)
-    found = Found(match[1], int(match[2]), now, fsync == "on")
-    if found.version != version:
-        newer = found.version > version
-        raise InvalidError(
-            f"{place.name} has a {'newer' if newer else 'older'} schema than this program",
-            code="store.version",
-            hint="use a newer Muniment" if newer else "muniment store migrate",
-            expected=version,
-            found=found.version,
-        )
+    found = Found(*match, now, fsync == "on")
+    migrations.check_version(place.name, found.version, "postgres")
     return found
 
 
@@ -119,24 +111,16 @@ def create(db: Connection, place: Place, kind: str) -> None:
         raise InvalidError(
             f"no such kind of log: {kind}", code="store.kind", expected=[KIND_OPAQUE, KIND_RECORDS]
         )
-    schema = sql.Identifier(place.schema)
     try:
         with db.transaction():
-            db.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended('muniment:' || %s, 0))", (place.schema,)
-            )
+            lock(db, place)
             if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (place.schema,)).fetchone():
-                _demand_empty(db, place)
+                demand_empty(db, place)
             else:
-                db.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
-            db.execute(sql.SQL("SET LOCAL search_path TO {}, pg_temp").format(schema))
-            for step in range(1, SCHEMA_VERSION + 1):
-                db.execute((_SQL / f"postgres_{step:04d}.sql").read_text(encoding="utf-8").encode())
-            db.execute(
-                sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
-                    schema, f"muniment {'copy' if place.unfinished else 'log'}: kind={kind} schema={SCHEMA_VERSION}"
-                )
-            )
+                db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(place.schema)))
+            for step in migrations.steps("postgres"):
+                for statement in statements(db, place, step, kind):
+                    db.execute(statement.encode(), prepare=False)
     except psycopg.Error as error:
         raise from_postgres(error, place.name) from error
 
@@ -164,14 +148,46 @@ def _exists(place: Place) -> ConflictError:
     )
 
 
-def _demand_empty(db: Connection, place: Place) -> None:
+def lock(db: Connection, place: Place) -> None:
+    """Keep the schema of a log from everybody else who creates or migrates it, until the transaction ends."""
+    db.execute("SELECT pg_advisory_xact_lock(hashtextextended('muniment:' || %s, 0))", (place.schema,))
+
+
+def statements(db: Connection, place: Place, step: Step, kind: str) -> tuple[str, ...]:
+    """What one step of a log is: its file, run inside the schema, and the version it reaches."""
+    schema = sql.Identifier(place.schema)
+    inside = sql.SQL("SET LOCAL search_path TO {}, pg_temp;").format(schema)
+    word = "copy" if place.unfinished else "log"
+    says = sql.SQL("COMMENT ON SCHEMA {} IS {};").format(
+        schema, f"muniment {word}: kind={kind} schema={step.number}"
+    )
+    return inside.as_string(db), step.text.strip(), says.as_string(db)
+
+
+def read_comment(comment: str) -> tuple[str, int] | None:
+    """Kind and version, from the comment of a schema; None if it is not of a log."""
+    match = _comment(comment)
+    return (match[1], int(match[2])) if match else None
+
+
+def is_copy(comment: str) -> bool:
+    """Tell whether a log is not whole yet (`store.copy`)."""
+    return comment.startswith(_COPY)
+
+
+def demand_empty(db: Connection, place: Place) -> None:
+    """Refuse a schema in which something stands.
+
+    Raises:
+        ConflictError: `store.exists`.
+    """
     comment, objects = db.execute(
         "SELECT obj_description(oid, 'pg_namespace'),"
         " (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid)"
         " + (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid) FROM pg_namespace AS n WHERE nspname = %s",
         (place.schema,),
     ).fetchall()[0]
-    if _comment(comment or ""):
+    if read_comment(comment or ""):
         raise _exists(place)
     if objects:
         raise ConflictError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from muniment.domain.errors import (
     UnfitError,
     WrongError,
 )
-from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, SCHEMA_VERSION, not_finished
+from muniment.store import migrations
+from muniment.store.api import KIND_OPAQUE, KIND_RECORDS, not_finished
+from muniment.store.migrations import Step
 
 FILE_NAME = "log.db"
 
@@ -109,16 +112,52 @@ def _make(folder: Path) -> list[Path]:
 
 
 def _build(path: Path, number: int) -> None:
-    schema = (Path(__file__).parent / "sql" / "schema.sql").read_text(encoding="utf-8")
     db = sqlite3.connect(path, isolation_level=None)
     try:
         db.execute(f"PRAGMA page_size = {PAGE_SIZE}")
         db.execute(f"PRAGMA application_id = {number}")
-        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.executescript(schema)
+        for step in migrations.steps("sqlite"):
+            take(db, step)
         db.execute("PRAGMA journal_mode = WAL")
     finally:
         db.close()
+
+
+def take(db: sqlite3.Connection, step: Step) -> None:
+    """Take the next step, whole or not at all, unless somebody else has taken it meanwhile.
+
+    Raises:
+        sqlite3.Error: for the caller to translate.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        if version(db) < step.number:
+            for statement in _statements(step.text):
+                db.execute(statement)
+            db.execute(f"PRAGMA user_version = {step.number}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def version(db: sqlite3.Connection) -> int:
+    """Version of the schema of an opened database."""
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(text: str) -> Iterator[str]:
+    """One at a time: `executescript` would commit first."""
+    pending = ""
+    for line in text.splitlines(keepends=True):
+        pending += line
+        if ";" in line and sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
+    assert not pending.strip() or all(not rest or rest.startswith("--") for rest in pending.splitlines()), (
+        pending
+    )
 
 
 def connect(path: Path, *, busy_s: float, write: bool = False, immutable: bool = False) -> sqlite3.Connection:
@@ -163,17 +202,18 @@ def is_frozen(path: Path) -> bool:
     return True
 
 
-def identify(db: sqlite3.Connection, path: Path, *, unfinished: bool = False) -> str:
+def identify(
+    db: sqlite3.Connection, path: Path, *, any_version: bool = False, unfinished: bool = False
+) -> str:
     """Return the kind of an opened log; `unfinished`: of one that is no store yet.
 
     Raises:
         UnavailableError: no store yet. ConflictError: a store, where an unfinished one was asked for.
         WrongError: a database, but not a log of ours.
-        InvalidError: a log with another version of the schema (`store.version`).
+        InvalidError: a log with another version of the schema (`store.version`), if that matters.
         sqlite3.Error: for the caller to translate.
     """
     number = db.execute("PRAGMA application_id").fetchone()[0]
-    version = db.execute("PRAGMA user_version").fetchone()[0]
     if number in _UNFINISHED and not unfinished:
         raise not_finished(str(path))
     if number in _KINDS and unfinished:
@@ -186,15 +226,8 @@ def identify(db: sqlite3.Connection, path: Path, *, unfinished: bool = False) ->
             expected=[f"{known:#x}" for known in _KINDS],
             found=f"{number:#x}",
         )
-    if version != SCHEMA_VERSION:
-        newer = version > SCHEMA_VERSION
-        raise InvalidError(
-            f"{path} has a {'newer' if newer else 'older'} schema than this program",
-            code="store.version",
-            hint="use a newer Muniment" if newer else "use the Muniment that wrote it",
-            expected=SCHEMA_VERSION,
-            found=version,
-        )
+    if not any_version:
+        migrations.check_version(str(path), version(db), "sqlite")
     return kinds[number]
 
 

@@ -6,7 +6,6 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.evidence_postgres import EvidencePostgres
 from muniment.store.evidence_s3 import EvidenceS3, parse
 from muniment.store.files import CHUNK
-from psycopg import sql
+from muniment.store.postgres_log import PostgresLog
 
 KINDS = ("folder", "postgres", "s3")
 
@@ -64,10 +63,7 @@ class PostgresPlace:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        with psycopg.connect(url) as db:
-            db.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(self.schema)))
-            db.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self.schema)))
-            db.execute((files("muniment.store") / "sql" / "postgres_evidence.sql").read_bytes())
+        PostgresLog.create(f"{url}{'&' if '?' in url else '?'}schema={self.schema}").close()
 
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection[Any]]:

@@ -34,8 +34,14 @@ SELECT 'policy ' || relname || '.' || polname, polcmd::text FROM held JOIN pg_po
 UNION ALL
 SELECT 'right ' || privilege_type || ' on ' || relname || ' of ' || CASE grantee WHEN 0 THEN 'everybody' ELSE grantee::regrole::text END, 'granted'
   FROM held, aclexplode(relacl)
- WHERE relname IN ('records', 'types', 'postings', 'head', 'evidence', 'evidence_chunk') AND grantee <> relowner
-   AND (privilege_type IN ('DELETE', 'TRUNCATE', 'TRIGGER', 'REFERENCES') OR privilege_type = 'UPDATE' AND relname <> 'head')
+ WHERE relname NOT IN ('memo', 'memo_chunk') AND grantee <> relowner AND (privilege_type NOT IN ('SELECT', 'INSERT')
+   OR privilege_type = 'INSERT' AND relname IN ('head', 'maintenance'))
+UNION ALL
+SELECT 'right ' || privilege_type || ' (' || attname || ') on ' || relname || ' of ' || CASE grantee WHEN 0 THEN 'everybody' ELSE grantee::regrole::text END, 'granted'
+  FROM held JOIN pg_attribute a ON attrelid = held.oid, aclexplode(attacl)
+ WHERE relname NOT IN ('memo', 'memo_chunk') AND grantee <> relowner AND privilege_type <> 'SELECT'
+   AND NOT (relname = 'head' AND attname <> 'one' AND privilege_type = 'UPDATE')
+   AND NOT (relname NOT IN ('head', 'maintenance') AND privilege_type = 'INSERT')
 UNION ALL
 SELECT 'right CREATE on schema of ' || CASE grantee WHEN 0 THEN 'everybody' ELSE grantee::regrole::text END, 'granted'
   FROM pg_namespace n JOIN place ON n.oid = place.oid, aclexplode(nspacl)
