@@ -41,16 +41,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where files are made"
     )
+    parser.add_argument(
+        "--store", default="", help="postgresql://… of a database to make schemas in; SQLite if not given"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
     asked = parser.parse_args(argv)
-    options = Options(tuple(asked.records or SIZES), asked.runs, asked.scale, asked.folder)
+    options = Options(tuple(asked.records or SIZES), asked.runs, asked.scale, asked.folder, asked.store)
     from muniment.ops.bench import report
 
     for name in NAMES if asked.name == "all" else (asked.name,):
-        made = report.section(name, run(name, options), options)
+        label = f"{name}-postgresql" if options.store else name
+        made = report.section(label, run(name, options), options)
         print(made, flush=True)
         if asked.write:
-            report.write(name, made)
+            report.write(label, made)
     return 0
 
 

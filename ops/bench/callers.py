@@ -13,14 +13,14 @@ import threading
 from collections.abc import Callable, Sequence
 
 from eventsourcing.persistence import StoredEvent
-from muniment.ops.bench import data, peers
-from muniment.ops.bench.harness import Goal, Options, Table, fdatasync_rate, rate, table, workspace
+from muniment.ops.bench import data, grounds, peers
+from muniment.ops.bench.harness import Goal, Options, Table, fdatasync_rate, rate, table
 from muniment.store.api import Draft, Log
-from muniment.store.open import create_log
 
 CALLERS = (1, 16, 64)
 EACH = {1: 500, 16: 200, 64: 80}  # records a caller in one run
 ES_THREADS = 16
+TIMES_LIBRARY = {1: 2.0, 16: 8.0, 64: 20.0}  # over PostgreSQL, where it takes a table lock
 
 
 def run(options: Options) -> list[Table]:
@@ -134,13 +134,13 @@ def es_threads(app: peers.Subjects, events: Sequence[StoredEvent], callers: int)
 
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
+        ground = stack.enter_context(grounds.ground(options))
+        log = stack.enter_context(contextlib.closing(ground.log("log")))
         data.fill(log, size)
-        app = peers.application(folder / "es.db")
+        app = ground.application("es")
         stack.callback(app.close)
         peers.fill_application(app, size)
-        bare = stack.enter_context(contextlib.closing(peers.Bare(folder / "bare.db")))
+        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
         bare.fill(size)
         numbers = itertools.count(size + 1, 100_000)
 
@@ -153,9 +153,15 @@ def _table(size: int, options: Options) -> Table:
         def floor(how: Callable[[peers.Bare, Sequence[peers.Row], int], float], callers: int) -> float:
             return how(bare, bare.rows(peers.bodies(next(numbers), work(callers))), callers)
 
+        def peer(callers: int) -> float:
+            events = peers.stored_events(next(numbers), callers * options.work(50), 2)
+            return es_threads(app, events, callers)
+
         cases: dict[str, Callable[[], float]] = {}
         goals = []
         for callers in CALLERS:
+            library = f"eventsourcing, {min(callers, ES_THREADS)} threads"
+            cases[library] = lambda callers=callers: peer(min(callers, ES_THREADS))  # type: ignore[misc]
             for kind, how, bottom in (
                 ("threads", log_threads, bare_threads),
                 ("tasks", log_tasks, bare_tasks),
@@ -165,17 +171,19 @@ def _table(size: int, options: Options) -> Table:
                 mine, theirs = f"muniment, {callers} {kind}", f"bare coalescing, {callers} {kind}"
                 cases[mine] = lambda how=how, callers=callers: ours(how, callers)  # type: ignore[misc]
                 cases[theirs] = lambda bottom=bottom, callers=callers: floor(bottom, callers)  # type: ignore[misc]
-                goals.append(Goal(mine, theirs, 0.7))
-        peer = f"eventsourcing, {ES_THREADS} threads"
-        cases[peer] = lambda: es_threads(
-            app, peers.stored_events(next(numbers), ES_THREADS * options.work(50), 2), ES_THREADS
-        )
-        cases["fdatasync of 4 KiB"] = lambda: fdatasync_rate(folder, options.work(500))
+                if ground.kind == "psycopg":
+                    goals.append(Goal(mine, library, TIMES_LIBRARY[callers]))
+                else:
+                    goals.append(Goal(mine, theirs, 0.7))
+        cases["fdatasync of 4 KiB"] = lambda: fdatasync_rate(ground.folder, options.work(500))
         return table(
-            f"callers, log of {size:,} records",
+            f"callers, {ground.version}, log of {size:,} records",
             cases,
             options,
-            base=peer,
+            base=f"eventsourcing, {ES_THREADS} threads",
             goals=goals,
-            notes=["One record each call, durable when it returns; drafts prepared, three tags a record."],
+            notes=[
+                "One record each call, durable when it returns; drafts prepared, three tags a record.",
+                "Threads and tasks are of one process; the library has neither tasks nor group commit.",
+            ],
         )

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 
 from muniment.app import projecting
-from muniment.ops.bench import data, peers
-from muniment.ops.bench.harness import Goal, Options, Table, rate, table, workspace
+from muniment.ops.bench import data, grounds, peers
+from muniment.ops.bench.harness import Goal, Options, Table, rate, table
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL
 from muniment.store.api import Log
-from muniment.store.open import create_log
 
 OURS, PAGES = "muniment, every projection", "muniment, pages only"
 PEER, BARE = "eventsourcing, decode and fold", "bare cursor"
@@ -63,16 +62,16 @@ def read_bare(bare: peers.Bare) -> None:
 
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
+        ground = stack.enter_context(grounds.ground(options))
+        log = stack.enter_context(contextlib.closing(ground.log("log")))
         data.fill(log, size)
-        app = peers.application(folder / "es.db")
+        app = ground.application("es")
         stack.callback(app.close)
         peers.fill_application(app, size)
-        bare = stack.enter_context(contextlib.closing(peers.Bare(folder / "bare.db")))
+        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
         bare.fill(size)
         return table(
-            f"fold, log of {size:,} records",
+            f"fold, {ground.version}, log of {size:,} records",
             {
                 OURS: lambda: rate(size, lambda: fold_all(log, size)),
                 PEER: lambda: rate(size, lambda: fold_peer(app, size)),

@@ -7,12 +7,11 @@ import itertools
 from collections.abc import Callable
 
 from muniment.domain.query import Item
-from muniment.ops.bench import bulk, data
+from muniment.ops.bench import bulk, data, grounds
 from muniment.ops.bench.fold import fold_all
-from muniment.ops.bench.harness import Options, Table, rate, table, workspace
+from muniment.ops.bench.harness import Options, Table, rate, table
 from muniment.ops.bench.verify import verify
 from muniment.store.api import Log
-from muniment.store.open import create_log
 
 HISTORY = 50
 
@@ -20,10 +19,10 @@ HISTORY = 50
 def run(options: Options) -> list[Table]:
     """A table for each operation, a row for each size."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
+        ground = stack.enter_context(grounds.ground(options))
         logs: dict[int, Log] = {}
         for size in options.sizes:
-            log = stack.enter_context(contextlib.closing(create_log(folder / str(size))))
+            log = stack.enter_context(contextlib.closing(ground.log(f"log-{size}")))
             data.fill(log, size)
             logs[size] = log
         numbers = itertools.count(max(options.sizes) + 1, 100_000)
@@ -51,14 +50,14 @@ def run(options: Options) -> list[Table]:
             # the reading ones come first: the appending ones make their logs larger
             f"history of a slot, first {HISTORY}": history,
             "fold into every projection": lambda log: whole(log, fold_all),
-            "verify": lambda log: whole(log, lambda log, size: verify(log, folder / "home", size)),
+            "verify": lambda log: whole(log, lambda log, size: verify(log, ground.folder / "home", size)),
             "append, one a commit": single,
             "append, batches of 1000": batches,
         }
         smallest = f"{min(options.sizes):,} records"
         return [
             table(
-                f"growth: {name}",
+                f"growth, {ground.version}: {name}",
                 {f"{size:,} records": lambda work=work, log=log: work(log) for size, log in logs.items()},  # type: ignore[misc]
                 options,
                 base=smallest,

@@ -30,12 +30,14 @@ class Options(NamedTuple):
         runs: how often each case is taken.
         scale: share of the usual work in a timed part; tests take little.
         folder: where files are made and removed again.
+        store: "" for SQLite, or the URL of a PostgreSQL database.
     """
 
     sizes: tuple[int, ...] = SIZES
     runs: int = RUNS
     scale: float = 1.0
     folder: Path = Path(tempfile.gettempdir())
+    store: str = ""
 
     def work(self, usual: int, least: int = 2) -> int:
         """The usual amount of work, scaled."""

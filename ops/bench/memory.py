@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from muniment.ops.bench import data
-from muniment.ops.bench.harness import SIZES, Options, Table, tabulate, workspace
-from muniment.store.open import create_log, open_log
+from muniment.ops.bench import data, grounds
+from muniment.ops.bench.harness import SIZES, Options, Table, tabulate
+from muniment.store.open import open_log
 
 STEADY_CYCLES = 200
 LIMIT_MB = 300
@@ -27,12 +27,14 @@ def run(options: Options) -> list[Table]:
     figures: dict[str, list[float]] = {}
     for story, cycles in (("fleet", 0), ("steady", STEADY_CYCLES)):
         for size in sizes:
-            with workspace(options) as folder:
-                with contextlib.closing(create_log(folder / "log")) as log:
+            with grounds.ground(options) as ground:
+                with contextlib.closing(ground.log("log")) as log:
                     data.fill(log, size, cycles=cycles)
                 for work in WORK[0 if not figures else 1 :]:
                     name = work if work == "start" else f"{work}, {story}, {size:,}"
-                    figures[name] = [peak(work, folder / "log") for _ in range(min(options.runs, 2))]
+                    figures[name] = [
+                        peak(work, ground.url("log"), ground.folder) for _ in range(min(options.runs, 2))
+                    ]
     notes = [
         _verdict(
             f"flat, {work} of steady",
@@ -53,10 +55,10 @@ def _verdict(what: str, value: float, most: float) -> str:
     return f"{'reached' if value <= most else 'MISSED'}: {what} = {value:.3g} (must be at most {most:g})"
 
 
-def peak(work: str, folder: Path) -> float:
+def peak(work: str, url: str, folder: Path) -> float:
     """Peak resident megabytes of a process that does the work on a log."""
     done = subprocess.run(
-        [sys.executable, "-m", "muniment.ops.bench.memory", work, str(folder)],
+        [sys.executable, "-m", "muniment.ops.bench.memory", work, url, str(folder)],
         capture_output=True,
         text=True,
         check=True,
@@ -64,11 +66,11 @@ def peak(work: str, folder: Path) -> float:
     return float(done.stdout)
 
 
-def child(work: str, folder: Path) -> float:
+def child(work: str, url: str, folder: Path) -> float:
     """Do the work here and return the peak."""
     from muniment.ops.bench import fold, verify
 
-    with contextlib.closing(open_log(folder, read_only=True)) as log:
+    with contextlib.closing(open_log(url, read_only=True)) as log:
         size = log.last_match(())
         if work == "fold":
             fold.fold_all(log, size)
@@ -81,4 +83,4 @@ def child(work: str, folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    print(child(sys.argv[1], Path(sys.argv[2])))
+    print(child(sys.argv[1], sys.argv[2], Path(sys.argv[3])))

@@ -8,12 +8,12 @@ import time
 from pathlib import Path
 
 from muniment.app.verify import verify_store
-from muniment.ops.bench import data
-from muniment.ops.bench.harness import Goal, Options, Table, rate, table, workspace
+from muniment.ops.bench import data, grounds
+from muniment.ops.bench.harness import Goal, Options, Table, rate, table
 from muniment.store.api import Log
-from muniment.store.open import create_log
 
-OURS, FLOOR = "muniment verify, every check but evidence", "one SHA-256 a record"
+OURS, SHARED = "muniment verify, every check but evidence", "the same by two processes"
+FLOOR = "one SHA-256 a record"
 
 
 def run(options: Options) -> list[Table]:
@@ -21,9 +21,9 @@ def run(options: Options) -> list[Table]:
     return [_table(size, options) for size in options.sizes]
 
 
-def verify(log: Log, home: Path, size: int) -> None:
+def verify(log: Log, home: Path, size: int, processes: int = 1) -> None:
     """The application's own verification; it must pass."""
-    report = verify_store(log, base=home)
+    report = verify_store(log, base=home, processes=processes)
     wrong = [(check.id, check.verdict, check.detail) for check in report.checks if check.verdict == "fail"]
     assert report.size == size, report.size
     assert not wrong, wrong
@@ -42,17 +42,20 @@ def hash_each(log: Log, size: int) -> float:
 
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
+        ground = stack.enter_context(grounds.ground(options))
+        log = stack.enter_context(contextlib.closing(ground.log("log")))
         data.fill(log, size)
         return table(
-            f"verify, log of {size:,} records",
+            f"verify, {ground.version}, log of {size:,} records",
             {
-                OURS: lambda: rate(size, lambda: verify(log, folder / "home", size)),
+                OURS: lambda: rate(size, lambda: verify(log, ground.folder / "home", size)),
+                SHARED: lambda: rate(size, lambda: verify(log, ground.folder / "home", size, 2)),
                 FLOOR: lambda: hash_each(log, size),
             },
             options,
             base=FLOOR,
             goals=[Goal(OURS, FLOOR, 0.33)],
-            notes=["Leaves, root, every column against the bytes, payloads, tags, projections; one process."],
+            notes=[
+                "Leaves, root, every column against the bytes, payloads, tags, projections. The start of the two processes is timed too."
+            ],
         )

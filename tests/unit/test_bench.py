@@ -16,7 +16,7 @@ from muniment.store.memory import MemoryLog
 
 TINY = 60
 CASES = {  # benchmark -> rows that its first table must have
-    "bulk": {"muniment, encode and append", "bare sqlite3, integer keys", "eventsourcing recorder"},
+    "bulk": {"muniment, encode and append", "bare, integer keys", "eventsourcing recorder"},
     "callers": {
         "muniment, 1 threads",
         "muniment, 16 tasks",
