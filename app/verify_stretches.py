@@ -27,7 +27,7 @@ from muniment.app.verify_worker import Fold, Folded, Hello, Look, Nothing, Seen
 from muniment.domain.errors import UnavailableError
 from muniment.store.inspect import Inspector
 
-LEAST = 65_536  # records, from which on workers are taken
+LEAST = 131_072  # records, from which on workers are taken
 MOST = 8  # workers
 AHEAD = 3  # stretches asked for, for each worker: what is kept of them is a few megabytes
 

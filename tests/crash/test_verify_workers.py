@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 from muniment.app import rebuilding, verify_stretches, verify_worker
 from muniment.app.verify import Anchor, verify_store
+from muniment.app.verify_records import RecordPass
 from muniment.app.verify_report import Report
 from muniment.app.verify_stretches import Worker
 from muniment.app.verify_sum import SPAN
+from muniment.app.verify_tags import Index
 from muniment.ops.bench import data
 from muniment.store.open import create_log, open_log
 
@@ -86,6 +88,18 @@ def test_the_untouched_log_passes_and_workers_were_used(
     }
     assert [type(message).__name__ for message in asked].count("Look") == 3
     assert told == [SPAN, 2 * SPAN, SIZE] * 2
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_good_log_is_cleared_by_surveys_and_sums_alone(
+    master: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+) -> None:
+    def slow(*_: object) -> None:
+        raise AssertionError("looked at one by one")
+
+    monkeypatch.setattr(RecordPass, "_record", slow)
+    monkeypatch.setattr(Index, "of", slow)
+    assert verify_store(master / "store", base=master / "home", processes=processes).ok
 
 
 @pytest.mark.parametrize("size", [1, SPAN - 1, SPAN, SPAN + 1, SIZE - 1])
