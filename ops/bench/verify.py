@@ -56,6 +56,7 @@ def _table(size: int, options: Options) -> Table:
             base=FLOOR,
             goals=[Goal(OURS, FLOOR, 0.33)],
             notes=[
-                "Leaves, root, every column against the bytes, payloads, tags, projections. The start of the two processes is timed too."
+                "Leaves, root, every column against the bytes, payloads, tags, projections.",
+                "The start of the two processes is timed too.",
             ],
         )
