@@ -19,7 +19,7 @@ from muniment.cli.outputs_shapes import (
     values,
     words,
 )
-from muniment.cli.outputs_store import STORE_OBJECTS
+from muniment.cli.outputs_store import STORE_OBJECTS, STORE_OBJECTS_ALONE
 
 MARK = either_null(obj(position=COUNT, at=INSTANT, actor=TEXT, reason=TEXT))
 EVENTS = rows(obj(type=TEXT, position=either_null(COUNT), data=ANY_OBJECT))
@@ -278,6 +278,7 @@ OBJECTS: dict[str, Shape] = {
     "incident.resolve/1": write(),
     "incident.close/1": write(),
     "incident.show/1": INCIDENT,
+    "store.maintain/1": write(),
     **AUDIT_OBJECTS,
     **STORE_OBJECTS,
 }
@@ -288,4 +289,5 @@ OBJECTS_ALONE: dict[str, Shape] = {
     "demo.path/1": obj(path=TEXT),
     "demo/1": obj(store=TEXT, target=TEXT, tampered=TEXT, commands=COUNT, seconds=COUNT),
     **AUDIT_OBJECTS_ALONE,
+    **STORE_OBJECTS_ALONE,
 }

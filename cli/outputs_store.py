@@ -32,3 +32,13 @@ STORE_OBJECTS: dict[str, Shape] = {
         **_HEAD, made_at=INSTANT, muniment=TEXT, evidence=obj(files=COUNT, bytes=COUNT)
     ),
 }
+STORE_OBJECTS_ALONE: dict[str, Shape] = {
+    "store.migrate/1": obj(
+        store=TEXT,
+        found=COUNT,
+        version=COUNT,
+        dry_run=BOOL,
+        acts=rows(obj(what=TEXT, statements=WORDS)),
+        wanting=WORDS,
+    ),
+}

@@ -1,4 +1,4 @@
-"""`store copy`, `store backup`, `store restore`: a whole store to another place."""
+"""`store copy`, `store backup`, `store restore`: a whole store to another place; its other verbs are next door."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from muniment.cli.framework import Noun
 from muniment.cli.progress import Progress, size
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
+from muniment.cli.store_migrate import maintain, migrate
 from muniment.cli.text import counted
 from muniment.store.postgres_url import is_postgres
 
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
 
 store = Noun(
     "store",
-    "Whole stores: copy, backup, restore.",
+    "Whole stores: copy, backup, restore, migrate.",
     ["muniment store backup /backups/2026-11-21", "muniment store copy .muniment postgresql://db/muniment"],
 )
+store.add_command(migrate)
+store.add_command(maintain)
 _as_is = click.option(
     "--as-is",
     is_flag=True,

@@ -33,7 +33,7 @@ TABLE: dict[str, tuple[str, str, str, str]] = {
     "projection": (AUDIT, _P + "projection", "projection", "Derived views: status, rebuild, digest."),
     "schema": (AUDIT, _P + "schema", "schema", "Shapes of records and outputs."),
     "init": (STORE, _P + "admin", "init", "Create a store here."),
-    "store": (STORE, _P + "store", "store", "Whole stores: copy, backup, restore."),
+    "store": (STORE, _P + "store", "store", "Whole stores: copy, backup, restore, migrate."),
     "demo": (STORE, _P + "demo", "demo", "Tell the whole story on a fresh store, in under a minute."),
     "identity": (STORE, _P + "admin", "identity", "Names with keys: add, list."),
     "key": (STORE, _P + "admin", "key", "Keys of this user: create, list, revoke."),

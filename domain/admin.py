@@ -89,7 +89,13 @@ class AcceptClock(msgspec.Struct, frozen=True, tag="clock.accept"):
     seconds: int
 
 
-Command = Init | PublishPolicy | AddIdentity | RevokeKey | AcceptClock
+class DeclareMaintenance(msgspec.Struct, frozen=True, tag="store.maintain"):
+    """Say beforehand what the owner of the database will do to rows that otherwise stay."""
+
+    act: str
+
+
+Command = Init | PublishPolicy | AddIdentity | RevokeKey | AcceptClock | DeclareMaintenance
 
 
 STORE_ITEM = Item(("store.created/1",), ("scope:*",))
@@ -165,6 +171,8 @@ def decide(world: World, command: Command, context: Context) -> Decision:
             return _revoke(world, command, context)
         case AcceptClock():
             return [Event("clock.jump_accepted/1", {"seconds": command.seconds, "reason": context.reason})]
+        case DeclareMaintenance():
+            return [Event("store.maintenance_declared/1", {"act": command.act, "reason": context.reason})]
     assert_never(command)
 
 

@@ -80,6 +80,13 @@ class ClockJumpAccepted(Payload):
     reason: Text
 
 
+class MaintenanceDeclared(Payload):
+    """What the owner of the database announced to do; one transaction of his names this record."""
+
+    act: Text
+    reason: Text
+
+
 class IntakeRecorded(Payload):
     """An immutable input with provenance; its files are named by the manifest in evidence."""
 

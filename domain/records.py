@@ -34,6 +34,7 @@ class Row(NamedTuple):
 
 TABLE: dict[str, Row] = {
     "store.created/1": Row(b.StoreCreated, "*", "init"),
+    "store.maintenance_declared/1": Row(b.MaintenanceDeclared, "*", "store.maintain"),
     "policy.published/1": Row(b.PolicyPublished, "policy *", "init, policy.publish"),
     "identity.added/1": Row(b.IdentityAdded, "key_id *", "identity.add"),
     "key.revoked/1": Row(b.KeyRevoked, "key_id *", "key.revoke"),

@@ -26,6 +26,7 @@ from muniment.projections.model import ReadModel
 WITHOUT_STATE = frozenset(
     {
         "store.created/1",
+        "store.maintenance_declared/1",
         "clock.jump_observed/1",
         "clock.jump_accepted/1",
         "release.soaked/1",

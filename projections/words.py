@@ -11,6 +11,7 @@ MAX = 160
 # type (without version) -> words; {field} is a payload field, short for digests and lists.
 _WORDS = {
     "store.created": "store {store_id} created",
+    "store.maintenance_declared": "maintenance declared: {act}",
     "policy.published": "policy {policy} in force",
     "identity.added": "key {key_id} bound to {identity}",
     "key.revoked": "key {key_id} of {identity} revoked",

@@ -36,6 +36,7 @@ SLOT = "prod/stable/all"
 
 # file name -> moment, command line; the commands of one moment that change the store stand alone
 CASES: dict[str, tuple[str, str]] = {
+    "store.maintain/1": "tests/postgres/test_rights.py",
     "init": ("empty", "init --store other"),
     "key.create": ("built", "key create alice"),
     "key.list": ("built", "key list"),
@@ -43,6 +44,7 @@ CASES: dict[str, tuple[str, str]] = {
     "policy.show": ("built", "policy show"),
     "policy.publish": ("built", "policy publish team --reason 'two people'"),
     "clock.accept": ("built", "clock accept --reason 'was wrong'"),
+    "store.migrate": ("built", "store migrate"),
     "intake.add": ("built", "intake add one --id in-7 --origin example:one"),
     "intake.list": ("built", "intake list"),
     "intake.show": ("built", "intake show in-1"),

@@ -10,6 +10,7 @@ from muniment.domain.admin import (
     SMALL_ORDER,
     AcceptClock,
     AddIdentity,
+    DeclareMaintenance,
     Init,
     PublishPolicy,
     RevokeKey,
@@ -143,6 +144,12 @@ def test_a_key_is_revoked_once(case: Any) -> None:
 
 def test_an_accepted_jump_is_on_record(case: Any) -> None:
     case.when(AcceptClock(7_200)).then(("clock.jump_accepted", {"seconds": 7_200}))
+
+
+def test_declared_maintenance_is_on_record(case: Any) -> None:
+    case.when(DeclareMaintenance("mend the index")).then(
+        ("store.maintenance_declared", {"act": "mend the index"})
+    )
 
 
 def test_whose_key_signs(case: Any, kit: Any) -> None:

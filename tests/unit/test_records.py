@@ -20,6 +20,7 @@ from muniment.domain.records import TABLE, field_tags, schemas, tags_of, validat
 UNDECIDED = {"command.refused/1": "any refused command", "clock.jump_observed/1": "any command after a boot"}
 STATELESS = {
     "store.created/1",
+    "store.maintenance_declared/1",
     "clock.jump_observed/1",
     "clock.jump_accepted/1",
     "release.soaked/1",
