@@ -222,7 +222,8 @@ class BarePostgres(peers.Bare):
         self.db.execute(
             "CREATE TABLE e (pos bigint PRIMARY KEY, sid bigint NOT NULL, ver bigint NOT NULL,"
             " typ int NOT NULL, body bytea NOT NULL); CREATE UNIQUE INDEX e_s ON e (sid, ver);"
-            " CREATE TABLE c (pos bigint NOT NULL) WITH (fillfactor = 10); INSERT INTO c VALUES (0)"
+            " CREATE TABLE c (pos bigint NOT NULL) WITH (fillfactor = 10); INSERT INTO c VALUES (0)",
+            prepare=False,
         )
 
     def insert_each(self, rows: Sequence[peers.Row]) -> None:
