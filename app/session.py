@@ -28,7 +28,7 @@ from muniment.store.evidence import EvidenceStore
 from muniment.store.evidence_open import VARIABLE, evidence_url, open_evidence
 from muniment.store.files import faults
 from muniment.store.open import folder_of, name_of, open_log
-from muniment.store.postgres_url import is_postgres, parse
+from muniment.store.postgres_url import is_postgres, parse, passwords
 
 if TYPE_CHECKING:
     from muniment.app.handlers import Handler, Outcome, Request
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from muniment.store.evidence_postgres import Connect
 
 EVIDENCE, WORK, EXPORTS, KEYS = "evidence", "work", "exports", "keys"
+SECRET = 8  # characters of a password that no other text holds by chance
 
 
 class Options:
@@ -184,9 +185,11 @@ class Session:
 
         Raises:
             UnavailableError: the clock jumped forward within this boot and nobody accepted it.
+            UsageError: the password of the store would be recorded.
             ConflictError, InvalidError, UnavailableError: see `Handler.execute`.
         """
         request = request or self.request(options or Options())
+        self._keep_secret(command, request)
         if request.dry_run:
             return self.handler.execute(command, request)
         cache = self._clock()
@@ -194,6 +197,24 @@ class Session:
         outcome = self.handler.execute(command, request)
         cache.mark()
         return outcome
+
+    def _keep_secret(self, command: AnyCommand, request: Request) -> None:
+        """A record is for ever, so a stage is not given the URL of the store by `--env`, say.
+
+        A password of fewer characters than `SECRET` is looked for as a part of the whole URL only.
+        """
+        held = passwords(self.url)
+        if not held:
+            return
+        from muniment.domain.commands import arguments
+
+        said = f"{encode(arguments(command)).decode()} {request.reason} {request.key}"
+        if self.url in said or any(len(word) >= SECRET and word in said for word in held):
+            raise UsageError(
+                "the password of the store stands in what would be recorded",
+                code="session.secret",
+                hint="leave it out; nothing was run or recorded",
+            )
 
     def recorded(self, options: Options, name: str, **given: Any) -> Outcome | None:
         """What the idempotency key of the request stands for already, None if it is new (settled.md, 9).

@@ -2,15 +2,20 @@
 
 1. The first connection is made directly, so that what is wrong with it is said as it is.
 2. A read whose connection is lost is done once more on a new one: it changes nothing, so it may.
-3. What a session must be (autocommit, UTF-8, `synchronous_commit`, bounded waits for locks) is said once, at connecting.
+3. What a session must be (autocommit, UTF-8, `synchronous_commit`, isolation, bounded waits for locks) is said once, at
+   connecting, to the backend that answers: a pooler may stand between if it keeps a session on one (PgBouncer:
+   `pool_mode = session`), and not if it changes backends between transactions.
+4. Nobody waits for ever: a server from which nothing comes for `Connection.answer_s` seconds counts as lost. The kernel of a
+   process that is stopped still answers keepalives, and a commit whose standby is gone waits without an end.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 from muniment.domain.errors import UnavailableError, UsageError
@@ -25,9 +30,10 @@ from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+Result = TypeVar("Result")
 
 OLDEST = 140_000  # PostgreSQL 14
+POOL_EXHAUSTED = "store.pool_exhausted"
 WAIT_S = 30.0  # for a connection of the pool
 
 _DEFAULTS = {
@@ -48,11 +54,37 @@ _adapters.register_dumper(int, Int8BinaryDumper)
 postgres_arrays.register(_adapters)
 
 
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that gives up on a server from which nothing comes (rule 4)."""
+
+    answer_s = 30.0
+
+    def wait(self, gen: Generator[Any, Any, Result], *args: Any, **more: Any) -> Result:
+        """See `psycopg.Connection.wait`. Raises psycopg.OperationalError without a code: the connection is lost."""
+        return super().wait(_within(gen, self.answer_s), *args, **more)
+
+
+def _within(gen: Generator[Any, Any, Result], seconds: float) -> Generator[Any, Any, Result]:
+    end = time.monotonic() + seconds
+    try:
+        state = next(gen)
+        while True:
+            ready = yield state
+            if ready:
+                end = time.monotonic() + seconds
+            elif time.monotonic() > end:
+                raise psycopg.OperationalError(f"the server said nothing for {seconds:.0f} s")
+            state = gen.send(ready)
+    except StopIteration as over:
+        return over.value  # type: ignore[no-any-return]
+
+
 def parameters(place: Place) -> dict[str, Any]:
     """What every connection is made with.
 
     Raises:
-        UsageError: libpq does not know a parameter; its own text would repeat parts of the URL.
+        UsageError: libpq does not know a parameter (its own text would repeat parts of the URL), or several hosts of which
+            not the one that takes writes is wanted: two standbys are not at the same position, and answers would mix.
     """
     try:
         given = conninfo_to_dict(place.conninfo)
@@ -63,6 +95,16 @@ def parameters(place: Place) -> dict[str, Any]:
             hint=_nearest(place.conninfo),
             expected="postgresql://[user@]host[:port]/database[?schema=NAME&sslmode=…]",
         ) from None  # its own text repeats parts of the URL
+    if "," in f"{given.get('host', '')}{given.get('hostaddr', '')}":
+        wanted = given.setdefault("target_session_attrs", "read-write")
+        if wanted not in {"read-write", "primary"}:
+            raise UsageError(
+                "of several hosts only the one that takes writes can be meant",
+                code="store.url",
+                hint="leave target_session_attrs out, or name one host",
+                expected="target_session_attrs=read-write or primary",
+                found=str(wanted)[:30],
+            )
     return {**_DEFAULTS, **given, "autocommit": True, "prepare_threshold": 1, "context": _Context()}
 
 
@@ -97,7 +139,7 @@ def connect(place: Place, *, read_only: bool = False, lock_s: float | None = Non
     """
     given = parameters(place)
     try:
-        db = psycopg.connect(**given)
+        db = Connection.connect(**given)
     except psycopg.Error as error:
         raise from_postgres(error, place.name) from error
     try:
@@ -122,13 +164,18 @@ def prepare(db: Connection, place: Place, *, read_only: bool, lock_s: float | No
             found=db.info.parameter_status("server_version") or str(db.info.server_version),
         )
     settings = {
-        "default_transaction_read_only": "on" if read_only else "off",
+        # A stricter one answers a head that moved with an error, not with the row as it is now.
+        "default_transaction_isolation": "read committed",
         # Whatever somebody has planted in a schema of the user's, no function and no operator is looked for there.
         "search_path": "pg_catalog, pg_temp",
     }
-    if not read_only:
+    if read_only:  # not off for the others: somebody may have closed the database to writers
+        settings["default_transaction_read_only"] = "on"
+    else:
         # A client that hangs must not keep the log locked.
         settings["idle_in_transaction_session_timeout"] = "30s"
+        # A commit that no longer waits for its standby says so in a warning.
+        settings["client_min_messages"] = "warning"
     if lock_s is not None:
         settings["lock_timeout"] = f"{max(int(lock_s * 1000), 1)}ms"
     asked: list[sql.Composable] = [
@@ -164,7 +211,11 @@ class Connections:
         self._closed = False
 
     def run(self, query: sql.Composed, given: Sequence[Any] = ()) -> list[Any]:
-        """Run one select, once more if its connection was lost (rule 2).
+        """Run one select (`read`)."""
+        return self.read(lambda db: db.execute(query, given, binary=True).fetchall())
+
+    def read(self, act: Callable[[Connection], Result]) -> Result:
+        """Do something that changes nothing, once more if its connection was lost (rule 2).
 
         Raises:
             UnavailableError, WrongError, DeniedError: see `postgres_errors`.
@@ -172,13 +223,15 @@ class Connections:
         try:
             try:
                 with self.connection() as db:
-                    return db.execute(query, given, binary=True).fetchall()
-            except psycopg.Error as error:
-                if not is_lost(error):
+                    return act(db)
+            except (psycopg.Error, UnavailableError) as error:
+                cause = error if isinstance(error, psycopg.Error) else error.__cause__
+                # a pool that is used up looks like a lost connection, and another one is what it must not open
+                if getattr(error, "code", "") == POOL_EXHAUSTED or not is_lost(cause):
                     raise
                 fresh = connect(self.place, read_only=self._read_only)
                 try:
-                    return fresh.execute(query, given, binary=True).fetchall()
+                    return act(fresh)
                 finally:
                     self._keep(fresh)
         except psycopg.Error as error:
@@ -210,7 +263,7 @@ class Connections:
             connect(self.place).close()  # says why, if it is the server
             raise UnavailableError(
                 f"{self.place.name}: all {self.place.pool} connections are busy",
-                code="store.pool_exhausted",
+                code=POOL_EXHAUSTED,
                 hint="raise pool= in the URL, or do less at once; nothing was read or written",
                 expected=f"one within {WAIT_S:.0f} s",
             ) from error
@@ -233,6 +286,7 @@ class Connections:
         with self._guard:
             if self._pool is None:
                 self._pool = ConnectionPool(
+                    connection_class=Connection,
                     kwargs=parameters(self.place),
                     configure=lambda db: prepare(db, self.place, read_only=self._read_only),
                     min_size=0,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 from muniment.domain.errors import UsageError
 
@@ -95,6 +95,16 @@ def parse(url: str) -> Place:
         f"?schema={ours['schema']}"
     )
     return Place(conninfo, ours["schema"], name, ours["evidence"], int(ours["pool"]))
+
+
+def passwords(url: object) -> set[str]:
+    """Every spelling of a password that a URL holds, so that nobody records it; none for a URL of another kind."""
+    if not is_postgres(url):
+        return set()
+    parts = urlsplit(str(url))
+    written = parts.netloc.rpartition("@")[0].partition(":")[2]
+    asked = [value for key, value in parse_qsl(parts.query) if key == "password"]
+    return {written, unquote(written), *asked, *map(quote, asked)} - {""}
 
 
 def _bad(found: str) -> UsageError:
