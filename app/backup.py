@@ -80,6 +80,7 @@ def check(source: str, *, as_is: bool = False, progress: Progress = quiet) -> Ch
     manifest = read(folder)
     compare(folder, manifest)
     with closing(open_backup(folder)) as log, TemporaryDirectory() as nobody:
+        head = log.head()
         report = verify_store(
             log,
             evidence=evidence_in(folder, read_only=True),
@@ -87,8 +88,13 @@ def check(source: str, *, as_is: bool = False, progress: Progress = quiet) -> Ch
             progress=lambda done: progress("verified", done, manifest.size),
         )
     wrong = inherited_of(report, folder, "the backup is damaged")
-    if (report.size, report.root) != (manifest.size, manifest.root):
-        raise damaged(folder, "the head", f"{manifest.size} {manifest.root}", f"{report.size} {report.root}")
+    if (report.size, report.root) != (manifest.size, manifest.root) or head != _head(manifest):
+        raise damaged(
+            folder,
+            "the head",
+            f"{manifest.size} records, root {manifest.root}, {manifest.recorded_at}",
+            f"{report.size} records, root {report.root}, {head.recorded_at}",
+        )
     if wrong and not (as_is and manifest.as_is):
         first = wrong[0]
         raise WrongError(
@@ -121,14 +127,17 @@ def restore(
     apart(source, target)
     checked = check(source, as_is=as_is, progress=progress)
     manifest = checked.manifest
-    head = Head(manifest.size, bytes.fromhex(manifest.root), manifest.recorded_at)
     with closing(open_backup(folder)) as log:
         one = Side(log, evidence_in(folder, read_only=True), folder / EXPORTS, str(folder))
         with begun(target, log) as two:
-            done = transfer(one, two, as_is=as_is, progress=progress, expected=head)
+            done = transfer(one, two, as_is=as_is, progress=progress, expected=_head(manifest))
             if done.finished:
                 two.log.finish()  # type: ignore[attr-defined]
     return done, _lost(manifest)
+
+
+def _head(manifest: Manifest) -> Head:
+    return Head(manifest.size, bytes.fromhex(manifest.root), manifest.recorded_at)
 
 
 def _lost(manifest: Manifest) -> str:

@@ -23,14 +23,22 @@ from muniment.app.verify_exports import Anchor, exported
 from muniment.app.verify_report import CHECKS, FAIL, SKIPPED, Check, Report
 from muniment.domain.errors import (
     ConflictError,
-    NotFoundError,
     UnavailableError,
     UsageError,
     WrongError,
 )
 from muniment.store.api import Head, Log
 from muniment.store.checkpoint import MAX_NOTE
-from muniment.store.copy import Files, Progress, Unfinished, begin, copy_evidence, copy_records, same_place
+from muniment.store.copy import (
+    Files,
+    Progress,
+    Unfinished,
+    begin,
+    copy_evidence,
+    copy_records,
+    demand_first,
+    same_place,
+)
 from muniment.store.evidence import EvidenceStore
 from muniment.store.files import faults, regular, shown
 from muniment.store.open import folder_of, name_of, open_log
@@ -123,16 +131,13 @@ def copy(source: str, target: str, *, as_is: bool = False, progress: Progress = 
 def opened(url: str) -> Iterator[Side]:
     """A store, to be read."""
     with closing(open_log(url, read_only=True)) as log:
+        demand_first(log)
         yield Side(log, _evidence(url, log, read_only=True), _exports(url, log), name_of(url))
 
 
 @contextmanager
 def begun(url: str, source: Log, *, backup: bool = False) -> Iterator[Side]:
     """The unfinished copy of a log; left as it is."""
-    if not source.store_id:
-        raise NotFoundError(
-            "the source holds no records", code="store.empty", hint="muniment init makes its first"
-        )
     with closing(begin(url, source.kind, backup=backup)) as log:
         yield Side(log, _evidence(url, log, read_only=False), _exports(url, source), name_of(url))
 

@@ -92,8 +92,11 @@ def _postgres(url: str, kind: str) -> Unfinished:
     place = parse(url)._replace(unfinished=True)
     try:
         return PostgresLog.create(place, kind=kind)
-    except ConflictError:
-        return PostgresLog.open(place)
+    except ConflictError as standing:
+        try:
+            return PostgresLog.open(place)
+        except WrongError:
+            raise standing from None  # something else has that schema
 
 
 def _sqlite(folder: Path, kind: str, mounts: Path) -> Unfinished:
@@ -164,6 +167,22 @@ def check_folder(folder: Path) -> None:
                 )
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{shown(folder)} is no folder", code="store.folder", hint="name a folder")
+
+
+def demand_first(source: Log) -> None:
+    """Demand the record that says which log this is.
+
+    Raises:
+        NotFoundError: an empty log. WrongError: its first record is damaged or gone.
+    """
+    if not source.head().size:
+        raise NotFoundError(
+            "the source holds no records", code="store.empty", hint="muniment init makes its first"
+        )
+    for page in source.pages(until=1):
+        _hashed(page, source.leaves(until=1), 0)
+        return
+    raise _damaged(1, "a record", "no record")
 
 
 def copy_records(source: Log, target: Unfinished, head: Head, progress: Progress) -> int:
