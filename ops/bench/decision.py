@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,11 +17,10 @@ from muniment.app import clock, ids
 from muniment.app.handlers import Handler, Request
 from muniment.domain.commands import COMMANDS
 from muniment.domain.decision import ActorRef
-from muniment.ops.bench import data, peers
-from muniment.ops.bench.harness import Goal, Options, Table, fdatasync_rate, rate, table, workspace
+from muniment.ops.bench import data, grounds, peers
+from muniment.ops.bench.harness import Goal, Options, Table, fdatasync_rate, rate, table
 from muniment.store.api import Draft, Log
 from muniment.store.memory import MemoryLog
-from muniment.store.open import create_log
 
 USUAL = 700
 HEALTH_USUAL = 30
@@ -97,8 +95,8 @@ def fresh_drafts(group: list[data.Record]) -> list[Draft]:
 class Peer:
     """The library: save of an aggregate that is at hand, or loaded first."""
 
-    def __init__(self, path: Path, size: int) -> None:
-        self.app = peers.application(path)
+    def __init__(self, app: peers.Subjects, size: int) -> None:
+        self.app = app
         peers.fill_application(self.app, size)
         self.subjects = [peers.Subject() for _ in range(300)]
         self.app.save(*self.subjects)
@@ -127,12 +125,12 @@ def _table(size: int, options: Options) -> Table:
     fields = [peers.fields(group[0]) for group in groups]
     prefixes = itertools.count()
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
+        ground = stack.enter_context(grounds.ground(options))
+        log = stack.enter_context(contextlib.closing(ground.log("log")))
         data.fill(log, size)
-        peer = Peer(folder / "es.db", size)
+        peer = Peer(ground.application("es"), size)
         stack.callback(peer.app.close)
-        bare = stack.enter_context(contextlib.closing(peers.Bare(folder / "bare.db")))
+        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
         bare.fill(size)
         deciding = handler(log)
 
@@ -158,7 +156,7 @@ def _table(size: int, options: Options) -> Table:
             return rate(count, lambda: _insert(bare, rows))
 
         return table(
-            f"decision, log of {size:,} records",
+            f"decision, {ground.version}, log of {size:,} records",
             {
                 DECIDE: decide,
                 APPEND: append,
@@ -166,7 +164,7 @@ def _table(size: int, options: Options) -> Table:
                 "eventsourcing save": lambda: rate(count, lambda: peer.save(fields, load=False)),
                 "eventsourcing save, get, save": lambda: rate(count, lambda: peer.save(fields, load=True)),
                 "muniment decision, health": health,
-                SYNC: lambda: fdatasync_rate(folder, count),
+                SYNC: lambda: fdatasync_rate(ground.folder, count),
             },
             options,
             base=BARE,

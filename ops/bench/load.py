@@ -9,9 +9,8 @@ from typing import Any
 from muniment.domain.commands import COMMANDS
 from muniment.domain.envelope import read_fact
 from muniment.domain.instant import from_micros
-from muniment.ops.bench import data, decision, peers
-from muniment.ops.bench.harness import Goal, Options, Table, rate, table, workspace
-from muniment.store.open import create_log
+from muniment.ops.bench import data, decision, grounds, peers
+from muniment.ops.bench.harness import Goal, Options, Table, rate, table
 
 SELECTED = 1000
 USUAL = 20
@@ -47,11 +46,11 @@ def large_build(first: int) -> Iterator[data.Record]:
 def _table(size: int, options: Options) -> Table:
     count = options.work(USUAL)
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
-        log = stack.enter_context(contextlib.closing(create_log(folder / "log")))
+        ground = stack.enter_context(grounds.ground(options))
+        log = stack.enter_context(contextlib.closing(ground.log("log")))
         data.fill(log, size)
         log.append([data.draft(found) for found in large_build(size)])
-        app = peers.application(folder / "es.db")
+        app = ground.application("es")
         stack.callback(app.close)
         peers.fill_application(app, size)
         subject = peers.Subject()
@@ -59,7 +58,7 @@ def _table(size: int, options: Options) -> Table:
             if k < SELECTED - 1:  # the library's first event makes the aggregate
                 subject.note(**peers.fields(found))
         app.save(subject)
-        bare = stack.enter_context(contextlib.closing(peers.Bare(folder / "bare.db")))
+        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
         bare.fill(size)
         stream = 10_000_000
         instant = "2026-09-21T00:00:00.000000Z"
@@ -85,11 +84,11 @@ def _table(size: int, options: Options) -> Table:
 
         def floor() -> None:
             for _ in range(count):
-                rows = bare.db.execute("SELECT pos, body FROM e WHERE sid = ? ORDER BY ver", (stream,))
+                rows = bare.stream(stream)
                 assert len([read_fact(body, position) for position, body in rows]) == SELECTED
 
         return table(
-            f"load, log of {size:,} records",
+            f"load, {ground.version}, log of {size:,} records",
             {
                 OURS: lambda: rate(count, ours),
                 PEER: lambda: rate(count, peer),
