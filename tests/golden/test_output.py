@@ -36,7 +36,7 @@ SLOT = "prod/stable/all"
 
 # file name -> moment, command line; the commands of one moment that change the store stand alone
 CASES: dict[str, tuple[str, str]] = {
-    "store.maintain/1": "tests/postgres/test_rights.py",
+    "store.maintain/1": "tests/postgres/test_maintenance.py",
     "init": ("empty", "init --store other"),
     "key.create": ("built", "key create alice"),
     "key.list": ("built", "key list"),
