@@ -34,7 +34,7 @@ from eventsourcing.persistence import (
     TrackingRecorder,
 )
 from muniment.domain import canonical, instant
-from muniment.domain.errors import InvalidError, NotFoundError, WrongError
+from muniment.domain.errors import ConflictError, InvalidError, NotFoundError, WrongError
 from muniment.domain.query import Item, Query
 from muniment.store.admission import CREATED
 from muniment.store.api import (
@@ -177,7 +177,7 @@ class _Subscription(DCBSubscription[MunimentDCBRecorder]):
 
 
 class Factory(DCBInfrastructureFactory[TrackingRecorder]):
-    """Serves `PERSISTENCE_MODULE=muniment.store.sqlite`; `MUNIMENT_STORE` names the folder (`.muniment`).
+    """Serves `PERSISTENCE_MODULE=muniment.store.sqlite`; `MUNIMENT_STORE` names the store (`.muniment`).
 
     The log is created at first use.
     """
@@ -187,12 +187,18 @@ class Factory(DCBInfrastructureFactory[TrackingRecorder]):
     def dcb_recorder(self) -> DCBRecorder:
         """Open the log, or create it, and return its recorder."""
         if self._log is None:
-            self._log = _open_or_create(self.env.get(STORE_KEY, _DEFAULT_STORE))
+            log = _open_or_create(self.env.get(STORE_KEY, _DEFAULT_STORE))
+            try:
+                MunimentDCBRecorder(log)
+            except BaseException:
+                log.close()
+                raise
+            self._log = log
         return MunimentDCBRecorder(self._log)
 
     def tracking_recorder(self, tracking_recorder_class: type[Any] | None = None) -> TrackingRecorder:  # noqa: ARG002
         """Refuse: a log of evidence keeps no cursors of other programs."""
-        raise InfrastructureFactoryError("muniment.store.sqlite keeps no tracking records")
+        raise InfrastructureFactoryError("this store keeps no tracking records")
 
     def close(self) -> None:
         """Close the log."""
@@ -204,7 +210,10 @@ def _open_or_create(url: str) -> Log:
     try:
         log = open_log(url)
     except NotFoundError:
-        log = create_log(url, KIND_OPAQUE)
+        try:
+            log = create_log(url, KIND_OPAQUE)
+        except ConflictError:  # another process was first
+            log = open_log(url)
     if log.kind == KIND_OPAQUE and log.head().size == 0:
         try:
             log.append([created_draft(f"s-{uuid.uuid4().hex}")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -81,7 +82,9 @@ def create(folder: Path, kind: str, *, mounts: Path = MOUNTS, unfinished: bool =
             raise _exists(path)
         refuse_network_file_system(folder, mounts)
         made = _make(folder)
-        draft = folder / f".{FILE_NAME}.{os.getpid()}"
+        draft = (
+            folder / f".{FILE_NAME}.{threading.get_native_id()}"
+        )  # of two threads at once, neither takes the other's
         try:
             draft.unlink(missing_ok=True)
             _build(draft, (UNFINISHED_IDS if unfinished else APPLICATION_IDS)[kind])

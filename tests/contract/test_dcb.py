@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import ClassVar
 
 import pytest
@@ -17,7 +19,7 @@ from eventsourcing.utils import get_topic
 from muniment.domain.errors import InvalidError, WrongError
 from muniment.store import merkle
 from muniment.store.dcb import MunimentDCBRecorder, created_draft, to_draft, to_event
-from muniment.store.sqlite_log import SqliteLog
+from muniment.store.open import create_log, open_log
 
 
 @pytest.fixture
@@ -94,9 +96,15 @@ class Bank(DCBApplication):
         return self.events.append([paid])
 
 
-def test_a_real_application_keeps_its_events_in_a_folder(tmp_path):
-    folder = tmp_path / "bank"
-    env: ClassVar = {"MUNIMENT_STORE": str(folder)}
+@pytest.fixture(params=["sqlite", "postgres"])
+def place(request, tmp_path):
+    """What an application is told of its store; the store is not there yet."""
+    url = str(tmp_path / "bank") if request.param == "sqlite" else request.getfixturevalue("pg_url")
+    return {"PERSISTENCE_MODULE": f"muniment.store.{request.param}", "MUNIMENT_STORE": url}
+
+
+def test_a_real_application_keeps_its_events_in_a_store(place):
+    env = place
     with Bank(env) as bank:
         assert [bank.pay("a", 5), bank.pay("b", 7)] == [1, 2]
         selector = Selector(types=[Paid], tags=["a"])
@@ -107,20 +115,39 @@ def test_a_real_application_keeps_its_events_in_a_folder(tmp_path):
     with Bank(env) as bank:
         assert [tagged.decision.amount for tagged in bank.events.read()] == [5, 7]
         assert bank.pay("a", 1) == 3
-    with SqliteLog.open(folder, read_only=True) as log:
+    with closing(open_log(place["MUNIMENT_STORE"], read_only=True)) as log:
         assert (log.kind, log.head().size) == ("opaque", 4)
         assert log.store_id.startswith("s-")
 
 
-def test_a_records_store_refuses_an_application(tmp_path):
-    SqliteLog.create(tmp_path / "s", kind="records").close()
+def test_applications_that_begin_at_once_share_one_log(place):
+    with ThreadPoolExecutor(8) as many:
+        banks = list(many.map(lambda _: Bank(place), range(8)))
+        assert sorted(many.map(lambda bank: bank.pay("a", 1), banks)) == list(range(1, 9))
+    for bank in banks:
+        bank.close()
+    with closing(open_log(place["MUNIMENT_STORE"], read_only=True)) as log:
+        assert log.head().size == 9
+
+
+def test_a_records_store_refuses_an_application(place):
+    create_log(place["MUNIMENT_STORE"], "records").close()
     with pytest.raises(InvalidError, match="our own records"):
-        Bank({"MUNIMENT_STORE": str(tmp_path / "s")})
+        Bank(place)
 
 
-def test_no_tracking_records(tmp_path):
-    with Bank({"MUNIMENT_STORE": str(tmp_path / "s")}) as bank, pytest.raises(InfrastructureFactoryError):
+def test_no_tracking_records(place):
+    with Bank(place) as bank, pytest.raises(InfrastructureFactoryError):
         bank.factory.tracking_recorder()
+
+
+@pytest.mark.parametrize("store", [{}, {"MUNIMENT_STORE": "bank"}, {"MUNIMENT_STORE": "sqlite:///bank"}])
+def test_no_folder_is_taken_for_a_database(tmp_path, monkeypatch, store):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MUNIMENT_STORE", raising=False)
+    with pytest.raises(InfrastructureFactoryError, match="postgresql://"):
+        Bank({"PERSISTENCE_MODULE": "muniment.store.postgres", **store})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_our_own_start_does_not_load_the_library():

@@ -7,6 +7,7 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -227,7 +228,7 @@ def test_create_refuses_an_unknown_kind(tmp_path):
 
 
 def test_an_interrupted_create_leaves_no_store_and_no_hindrance(tmp_path):
-    (tmp_path / f".log.db.{os.getpid()}").write_bytes(b"half a database")
+    (tmp_path / f".log.db.{threading.get_native_id()}").write_bytes(b"half a database")
     with pytest.raises(NotFoundError):
         SqliteLog.open(tmp_path)
     SqliteLog.create(tmp_path, kind="opaque").close()
