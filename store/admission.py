@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -29,16 +30,34 @@ _VOLATILE = ("basis", "occurred_at", "recorded_at", "signature")
 _uuid = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
 
 
+MAX_TYPE = 1000  # bytes: a type is an entry of a B-tree in PostgreSQL, which holds 2 704
+
+
 def is_record_id(id_: str) -> bool:
     """Tell whether a text is the one spelling of an id that a record may have."""
     return _uuid(id_) is not None
+
+
+@lru_cache(4096)
+def _is_type(type_: str) -> bool:
+    # What one store's index refuses, none takes: index rows are written many appends later, and would fail them all.
+    return type_ != "" and "\0" not in type_ and _is_utf8(type_) and len(type_.encode()) <= MAX_TYPE
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True
 
 
 def check(drafts: Sequence[Draft], kind: str) -> None:
     """Refuse drafts that no state of the log would admit.
 
     Raises:
-        InvalidError: no draft, wrong kind, malformed id, tags not sorted and distinct, over 65 535 bytes.
+        InvalidError: no draft, wrong kind, malformed id, a type or tag that no index could hold, tags not sorted and
+            distinct, over 65 535 bytes.
         AppendConflict: one id twice in the batch.
     """
     if not drafts:
@@ -59,8 +78,16 @@ def check(drafts: Sequence[Draft], kind: str) -> None:
             raise InvalidError(
                 f"not a record id: {id_[:60]!r}", code="store.record_id", expected="a lower-case UUID"
             )
+        if not _is_type(type_):
+            raise InvalidError(
+                f"not a type: {type_[:60]!r}",
+                code="store.type",
+                expected=f"1 to {MAX_TYPE} bytes of UTF-8, no NUL",
+            )
         before: str | None = None
         for tag in tags:
+            if not tag.isascii() and not _is_utf8(tag):
+                raise InvalidError(f"not a tag: {tag[:60]!r}", code="store.tags", expected="UTF-8")
             if before is not None and tag <= before:
                 raise InvalidError(
                     f"tags of a {type_} are not sorted and distinct", code="store.tags", found=list(tags)

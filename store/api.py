@@ -161,6 +161,10 @@ class Log(Protocol):
         """Matching records `after < position <= until` in order, in lists of at most `size` of (position, bytes).
 
         Keyset pages: memory stays flat, and no read transaction is held between two pages.
+
+        Raises:
+            UnavailableError: a page cannot be had, also at a second try on a new connection. An iterator that ends without
+                an error has handed out all; one that raised is over, and a new one goes on `after` the last position.
         """
         ...
 
@@ -201,7 +205,16 @@ class Log(Protocol):
         ...
 
     def subscribe(self, query: Query = (), *, after: int = 0, poll_s: float = 0.1) -> Subscription:
-        """Follow the log: an iterator that blocks at the end until a matching record arrives or it is stopped."""
+        """Follow the log: an iterator that blocks at the end until a matching record arrives or it is stopped.
+
+        What is lost on the way of a notification costs at most `poll_s`, then the log is asked. A server that does
+        not answer at a second try on a new connection is told, not waited for: whoever waited would take "nothing is
+        known" for "nothing happened". The same subscription goes on behind the last record it handed out when `next`
+        is called again, and so does a new one with that position as `after`: none is lost, none comes twice.
+
+        Raises:
+            UnavailableError: from `next`: no answer, or a log shorter than what was read (`store.behind`).
+        """
         ...
 
     def close(self) -> None:

@@ -230,16 +230,29 @@ class BaseLog(ABC):
             listener.set()
 
 
+def shorter(seen: int, size: int) -> UnavailableError:
+    """The error for a log that ends before a position which was read from it."""
+    return UnavailableError(
+        "the log ends before what was read from it: a server that lags behind, or one that lost records",
+        code="store.behind",
+        hint="several hosts: target_session_attrs=read-write; then muniment verify store with the last checkpoint",
+        expected=f"at least {seen} records",
+        found=f"{size} records",
+    )
+
+
 class Follower:
     """A blocking iterator over (position, bytes). It ends by `stop()` or with its log.
 
-    Positions are gap-free in commit order, so following them skips nothing; a lost wake-up costs one poll.
+    Positions are gap-free in commit order, so following them skips nothing; a lost wake-up costs one poll. After
+    an error the next call goes on behind the last record that was handed out.
     """
 
     def __init__(self, log: BaseLog, query: Query, after: int, poll_s: float) -> None:
         self._log = log
         self._query = query
-        self._seen = after
+        self._seen = after  # all matches up to here were handed out
+        self._until = after
         self._poll_s = poll_s
         self._wake = threading.Event()
         self._stopped = False
@@ -252,18 +265,23 @@ class Follower:
 
     def __next__(self) -> tuple[int, bytes]:
         while not self._over():
-            for record in self._records:
-                return record
-            self._wake.clear()
             try:
+                for record in self._records:
+                    self._seen = record[0]
+                    return record
+                self._seen = self._until
+                self._wake.clear()
                 size = self._log._size()
-            except UnavailableError:
-                if self._over():  # the log was closed in between: the end, not a fault
-                    break
+            except BaseException as error:
+                self._records, self._until = iter(()), self._seen
+                if isinstance(error, UnavailableError) and self._over():
+                    break  # the log was closed in between: the end, not a fault
                 raise
+            if size < self._seen:
+                raise shorter(self._seen, size)
             if size > self._seen:
                 self._records = self._log.read(self._query, after=self._seen, until=size)
-                self._seen = size
+                self._until = size
             elif not self._over():  # a stop between the clear and here must not cost a poll
                 self._wake.wait(self._poll_s)
         self.stop()

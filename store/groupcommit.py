@@ -31,7 +31,13 @@ Result = TypeVar("Result")
 
 MAX_WAITING = 8192
 MAX_GROUP_RECORDS = 4096
-_NOT_OF_ONE = frozenset({"store.locked", "store.unreachable", "store.commit_unknown", "store.not_primary"})
+_NOT_OF_ONE = frozenset(
+    f"store.{what}"
+    for what in (
+        "commit_unknown", "connections", "locked", "login", "not_durable", "not_found", "not_primary", "read_only", "rights",
+        "tls", "unreachable",
+    )
+)  # fmt: skip
 
 
 class Work:

@@ -6,11 +6,11 @@ import threading
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 
-from muniment.domain.errors import UnavailableError, WrongError
+from muniment.domain.errors import MunimentError, UnavailableError, WrongError
 from muniment.domain.query import Query
 from muniment.store.admission import is_record_id
 from muniment.store.api import Page
-from muniment.store.base import PAGE, BaseLog, Select
+from muniment.store.base import PAGE, BaseLog, Select, shorter
 from muniment.store.groupcommit import Work
 from muniment.store.index_search import Search, selects_all
 from muniment.store.index_tail import MAX_TAIL, Tail, follow
@@ -59,7 +59,10 @@ class IndexedLog(BaseLog):
         if selects_all(query):
 
             def select_all(after: int, until: int, size: int, reverse: bool) -> Page:
-                return self._reads.bodies(after, until, size, reverse=reverse)
+                page = self._reads.bodies(after, until, size, reverse=reverse)
+                if len(page) < min(size, until - max(after, 0)):
+                    raise self._incomplete(until)
+                return page
 
             return select_all
         search = Search(query, self._reads, self._tail_to(end))
@@ -68,6 +71,16 @@ class IndexedLog(BaseLog):
             return search.page(after, until, size, reverse=reverse)
 
         return select
+
+    def _incomplete(self, until: int) -> MunimentError:
+        size = self._size()
+        if size < until:
+            return shorter(until, size)
+        return WrongError(
+            f"{self._name}: records are missing below its head",
+            code="store.head_mismatch",
+            hint="muniment verify store; restore a copy",
+        )
 
     def last_match(self, query: Query, *, until: int | None = None) -> int:
         """Position of the last matching record, 0 if none; reads no matching record."""
@@ -109,6 +122,8 @@ class IndexedLog(BaseLog):
         end = self._end(until)
         while after < end:
             rows = self._reads.leaves(after, end, PAGE)
+            if len(rows) < min(PAGE, end - max(after, 0)):
+                raise self._incomplete(end)
             for _, leaf in rows:
                 yield leaf
             if len(rows) < PAGE:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import NamedTuple
 
 import psycopg
@@ -69,6 +70,7 @@ def migrate(place: Place, *, roles: bool = True) -> Plan:
     done: list[Act] = []
     last: list[Act] = []
     with connect(place, lock_s=LOCK_S) as db:
+        db.answer_s = inf  # a step may take as long as the log is
         try:
             while True:
                 with db.transaction():

@@ -132,7 +132,7 @@ def from_postgres(error: psycopg.Error, name: str) -> MunimentError:
     return kind(f"{name}: {what}", code=code, hint=hint, found=_found(state, text))
 
 
-def is_lost(error: BaseException) -> bool:
+def is_lost(error: BaseException | None) -> bool:
     """Tell whether the connection is gone, so that another one may be tried."""
     if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
         return False

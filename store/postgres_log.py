@@ -76,8 +76,7 @@ class PostgresLog(IndexedLog):
         said, at = self._server
         since = (time.monotonic_ns() - at) // 1000
         if since > _RENEW_S * 1_000_000:
-            with self._connections.connection() as db:
-                self._saw(postgres_schema.identify(db, self.place).now)
+            self._saw(self._connections.read(lambda db: postgres_schema.identify(db, self.place)).now)
             said, at = self._server
             since = (time.monotonic_ns() - at) // 1000
         return said + since

@@ -7,8 +7,11 @@
    takes the lock first.
 3. A connection lost while the answer was awaited leaves the group *in doubt*. It is done once more on a new
    connection, behind the lock: what was committed is found by its ids, and what was not can no longer be, since
-   its statement assumed a head that has moved (`records` only; events without an id are reported as unknown).
-4. No pipeline: psycopg's hangs for ever on one message of over a megabyte. No NOTIFY in the transaction: it takes
+   its statement assumed a head that has moved (`records` only; events without an id are reported as unknown). Where
+   the second time refuses all and so moves no head (a decision that got too old), it stays in doubt.
+4. A commit that came with a warning is in doubt as well: PostgreSQL says no more than that when somebody cancels its
+   wait for a synchronous standby. The second time waits for that standby anew (`writer`, rule 5).
+5. No pipeline: psycopg's hangs for ever on one message of over a megabyte. No NOTIFY in the transaction: it takes
    a lock of the whole instance. Listeners are told after it, at most every `TELL_S` seconds, and poll besides.
 """
 
@@ -75,6 +78,8 @@ class PostgresWriter(Writer):
         self._channel = channel
         self._db: Connection | None = None
         self._in_doubt = False  # a statement that commits is on its way, and nothing has come back
+        self._from: HeadRow | None = None  # the head which that statement assumed, without the lock
+        self._warning = ""
         self._alone = True  # nobody else wrote since this one did
         self._told = 0.0
         schema = sql.Identifier(place.schema)
@@ -98,14 +103,14 @@ class PostgresWriter(Writer):
         try:
             super().commit(group)
         except UnavailableError as error:
-            if not is_lost(error.__cause__ or error):
+            if not is_lost(error.__cause__):
                 raise
             self._again(group, error)
         self._tell_at_times()
 
     def _again(self, group: Sequence[Work], lost: UnavailableError) -> None:
         """Rule 3."""
-        doubtful = self._in_doubt
+        doubtful, assumed = self._in_doubt, self._from
         if doubtful and any(draft.id is None for work in group for draft in work.drafts):
             raise self._unknown(lost)
         try:
@@ -114,6 +119,10 @@ class PostgresWriter(Writer):
             super().commit(group)
         except UnavailableError as error:
             raise (self._unknown(error) if doubtful or self._in_doubt else error) from lost
+        if doubtful and self._head == assumed:
+            for work in group:
+                if work.error is not None:
+                    work.error = self._unknown(lost)
 
     def _unknown(self, error: UnavailableError) -> UnavailableError:
         return UnavailableError(
@@ -131,6 +140,7 @@ class PostgresWriter(Writer):
             except BaseException:
                 db.close()
                 raise
+            db.add_notice_handler(self._noticed)
             self._db, self._known = db, False
         self._assumed = self._alone and not careful
         if self._assumed:
@@ -147,13 +157,15 @@ class PostgresWriter(Writer):
         parts = _parts(rows)
         try:
             if tail is None and len(parts) == 1:
-                self._in_doubt = not locked
+                if not locked:
+                    self._doubt(before)
                 if len(rows.ids) == 1:
                     one = (rows.first, rows.ids[0], rows.leaves[0], rows.bodies[0])
                     found = self._run(self._sql["one"], (*moving, *one))
                 else:
                     found = self._run(self._sql["many"], (*moving, *_columns(rows)))
-                self._in_doubt = False
+                if not locked:
+                    self._settle()
             else:
                 if not locked:
                     self._db.execute("BEGIN")
@@ -173,10 +185,28 @@ class PostgresWriter(Writer):
             self._alone = False
             raise Unsettled
         if locked:
-            self._in_doubt = True
+            self._doubt(None)
             self._db.execute("COMMIT")
-            self._in_doubt = False
+            self._settle()
         self._saw(found[0][1])
+
+    def _uphold(self, head: HeadRow) -> None:  # noqa: ARG002  # nothing is written: the lock of the head is in the WAL
+        assert self._db is not None
+        self._warning = ""
+        self._db.execute("COMMIT")
+        self._settle()
+
+    def _doubt(self, assumed: HeadRow | None) -> None:
+        self._in_doubt, self._from, self._warning = True, assumed, ""
+
+    def _settle(self) -> None:
+        if self._warning:
+            raise psycopg.OperationalError(self._warning)
+        self._in_doubt = False
+
+    def _noticed(self, said: psycopg.errors.Diagnostic) -> None:
+        if said.severity_nonlocalized == "WARNING":
+            self._warning = said.message_primary or "a warning"
 
     def _index(self, tail: Tail) -> None:
         types = tail.new_types()

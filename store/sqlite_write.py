@@ -62,6 +62,11 @@ class SqliteWriter(Writer):
         db.execute(_SET_HEAD, after)
         db.execute("COMMIT")
 
+    def _uphold(self, head: HeadRow) -> None:
+        # Whoever opens the log after a kill finds the transactions in the WAL, synced or not; the next commit syncs them.
+        self._db.execute(_SET_HEAD, head)
+        self._db.execute("COMMIT")
+
     def _abandon(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")

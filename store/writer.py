@@ -9,6 +9,8 @@
 3. Rows of the index are written when `INDEX_EVERY` records have none, in the transaction of the last of them:
    a commit of one record touches the pages of the record, its id and the head, however many tags it has.
 4. A failed transaction is rolled back and forgets everything, the tail of the index included.
+5. "It is there already" is an acknowledgement too: what was found may be on no disk, or on one server, when the process
+   or the connection that wrote it is gone. So a transaction that found and wrote nothing still commits (`_uphold`).
 """
 
 from __future__ import annotations
@@ -101,6 +103,10 @@ class Writer(ABC):
         """End the transaction, if one is open, without a trace; never raises."""
 
     @abstractmethod
+    def _uphold(self, head: HeadRow) -> None:
+        """End a transaction that inserted nothing, so that all it saw is as durable as a commit of its own (rule 5)."""
+
+    @abstractmethod
     def _translated(self, error: BaseException) -> BaseException:
         """Say in our words what the driver said; any other error as it is."""
 
@@ -170,6 +176,8 @@ class Writer(ABC):
                     work.error = error
             if self._bodies:
                 self._leave(before, stamp)
+            elif any(work.error is None for work in group):
+                self._uphold(before)
             else:
                 self._abandon()
         except BaseException:
