@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from muniment.store import migrations, sqlite_file
-from muniment.store.api import SCHEMA_VERSION, Log, not_finished
+from muniment.store.api import Log, not_finished
 from muniment.store.indexed_log import IndexedLog
 from muniment.store.open import folder_of
 from muniment.store.postgres_url import is_postgres
@@ -231,7 +231,7 @@ class SqliteInspector(SqliteReader):
                     self._main.execute("PRAGMA application_id").fetchone()[0],
                 ),
                 "PRAGMA user_version": (
-                    SCHEMA_VERSION,
+                    migrations.version("sqlite"),
                     self._main.execute("PRAGMA user_version").fetchone()[0],
                 ),
             }

@@ -16,13 +16,12 @@ from typing import Any
 
 import psycopg
 from muniment.domain.errors import NotFoundError
-from muniment.store import postgres_facts
+from muniment.store import migrations, postgres_facts
 from muniment.store.api import not_finished
 from muniment.store.inspect import MAX_POSITION, MIN_POSITION, PAGE, Cells, PostingCells, Tables
 from muniment.store.postgres_errors import from_postgres
 from muniment.store.postgres_pool import connect
 from muniment.store.postgres_reads import term_key
-from muniment.store.postgres_schema import SCHEMA_VERSION
 from muniment.store.postgres_url import Place
 from muniment.store.reads import Term
 from psycopg import sql
@@ -42,6 +41,7 @@ class PostgresReader:
         self._place = place
         self._names = itertools.count(1)
         self._db = connect(place, read_only=True)
+        self._db.answer_s = 600.0  # some questions are about the whole log
         try:
             self._db.execute(
                 "SET idle_in_transaction_session_timeout = 0"
@@ -147,7 +147,7 @@ class PostgresInspector(PostgresReader):
         match = self._comment()
         version = int(match[2]) if match else None
         kind = match[1] if match else None
-        settings = {"kind": (kind or ["opaque", "records"], kind), "schema": (SCHEMA_VERSION, version)}
+        settings = {"kind": (kind or ["opaque", "records"], kind), "schema": (migrations.version("postgres"), version)}
         try:
             found = postgres_facts.found(self._db, self._place.schema)
         except psycopg.Error as error:

@@ -26,7 +26,6 @@ from muniment.store.postgres_pool import Connection
 from muniment.store.postgres_url import Place
 from psycopg import sql
 
-SCHEMA_VERSION = migrations.version("postgres")
 _comment = re.compile(r"muniment (?:log|copy): kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
 _COPY = "muniment copy: "  # no store before it is whole: then the word becomes `log` (ops/decisions/0014)
 
@@ -138,6 +137,29 @@ def finish(db: Connection, place: Place) -> None:
                 sql.Identifier(place.schema), f"muniment log: kind={found.kind} schema={found.version}"
             )
         )
+    except psycopg.Error as error:
+        raise from_postgres(error, place.name) from error
+
+
+def take_empty(db: Connection, place: Place) -> None:
+    """Make an empty store, as `store migrate` leaves it, an unfinished log.
+
+    Raises:
+        ConflictError: it holds records. DeniedError: this role is not its owner.
+        NotFoundError, WrongError, InvalidError: see `identify`.
+    """
+    found = identify(db, place._replace(unfinished=False))
+    schema = sql.Identifier(place.schema)
+    size = sql.SQL("SELECT size FROM {}.head").format(schema)
+    try:
+        with db.transaction():
+            if db.execute(size).fetchone() != (0,) or db.execute(size + sql.SQL(" FOR UPDATE")).fetchone() != (0,):
+                raise _exists(place)
+            db.execute(
+                sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+                    schema, f"{_COPY}kind={found.kind} schema={found.version}"
+                )
+            )
     except psycopg.Error as error:
         raise from_postgres(error, place.name) from error
 
