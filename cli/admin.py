@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from muniment.app.session import Session
 
 
-@verb("init", examples=["muniment init", "muniment init --policy team --store ./records"])
+@verb(
+    "init",
+    examples=[
+        "muniment init",
+        "muniment init --policy team --store ./records",
+        "muniment init --store postgresql://ci@db.example/releases?schema=atlas",
+    ],
+)
 @click.option(
     "--policy", default="solo", metavar="solo|team|regulated|FILE", help="What is required and allowed."
 )

@@ -55,7 +55,11 @@ def _option(*names: str, **attributes: Any) -> click.Option:
 def shared(*, hidden: bool) -> list[click.Parameter]:
     """The global options; a verb's own help only points to them, so there they are hidden."""
     options = [
-        _option("--store", metavar="URL", help="The store (MUNIMENT_STORE; default ./.muniment)."),
+        _option(
+            "--store",
+            metavar="URL",
+            help="The store: a folder or postgresql://…?schema=NAME (MUNIMENT_STORE; default ./.muniment).",
+        ),
         _option("-o", "--output", type=click.Choice(OUTPUTS), help="table, json, jsonl or csv."),
         _option("--fields", metavar="A,B", callback=_split, help="Only these members."),
         _option("--where", metavar="K=V", multiple=True, help="Only rows with this value; again for more."),

@@ -20,9 +20,13 @@ muniment: releases with evidence. Every decision, refusal and switch is a record
   more      muniment --help, muniment help exit-codes|environment|references|time"""
 
 ENVIRONMENT = """\
-MUNIMENT_STORE   the store, if --store is absent (default ./.muniment)
-MUNIMENT_HOME    keys, heads seen, memos (default $XDG_STATE_HOME/muniment, ~/.local/state/muniment)
+MUNIMENT_STORE   the store, if --store is absent: a folder, sqlite:///PATH, or
+                 postgresql://[USER@]HOST[:PORT]/DATABASE[?schema=NAME&sslmode=…] (default ./.muniment)
+MUNIMENT_EVIDENCE  where evidence lies if not beside the log: a folder, file:///PATH or s3://BUCKET/PREFIX
+MUNIMENT_HOME    keys, heads seen, memos, work of server stores (default $XDG_STATE_HOME/muniment,
+                 ~/.local/state/muniment)
 MUNIMENT_SIGN    the key that signs what you do, if --sign is absent
+PGPASSWORD, PGSSLROOTCERT …  as libpq reads them; a password is better there, or in ~/.pgpass, than in a URL
 NO_COLOR, TERM   output carries no colour; TERM=dumb also draws no progress line"""
 
 REFERENCES = """\

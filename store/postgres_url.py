@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from muniment.domain.errors import UsageError
 
@@ -88,7 +88,10 @@ def parse(url: str) -> Place:
         raise UsageError(
             "not a size of a pool", code="store.url", expected="1..1000", found=ours["pool"][:20]
         )
-    conninfo = urlunsplit(("postgresql", parts.netloc, parts.path, urlencode(theirs, quote_via=quote), ""))
+    # not urlunsplit: it drops the // before an empty host
+    conninfo = f"postgresql://{parts.netloc}{parts.path}" + (
+        "?" + urlencode(theirs, quote_via=quote) if theirs else ""
+    )
     shown = dict(theirs)
     name = (
         f"postgresql://{user.partition(':')[0]}{at}{hosts or shown.get('host', '')}{parts.path}"

@@ -73,9 +73,12 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
     assert done.stderr.strip() == "[]"
 
 
-def test_reading_imports_no_models(told: Path) -> None:
-    """pydantic is for whoever appends; a board must feel instant (cli.md, section 2)."""
-    code = f"{LOOK}run(['channel', 'show']); look(('pydantic', 'eventsourcing', 'psycopg'))"
+@pytest.mark.parametrize("line", ["channel show", "history list", "evidence-summary", "projection status"])
+def test_reading_imports_no_models_and_no_driver(told: Path, line: str) -> None:
+    """pydantic is for whoever appends, a driver for who names a server; a board must feel instant (cli.md, section 2)."""
+    code = (
+        f"{LOOK}run({line.split()!r}); look(('pydantic', 'eventsourcing', 'psycopg', 'obstore', 'asyncio'))"
+    )
     assert python(code).stderr.strip().splitlines()[-1] == "[]"
 
 

@@ -1,5 +1,7 @@
 """The README's first five minutes and the demo: the same commands, run for real in an empty folder."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import os
@@ -8,11 +10,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from muniment.ops import story
 from muniment.store.open import open_log
+
+if TYPE_CHECKING:
+    from postgres_server import Place
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -98,6 +103,28 @@ def test_every_line_of_the_readme_ends_as_it_says_on_a_folder_and_on_a_server(
     assert len(folder) > 100
     assert sum(record["type"] == "command.refused/1" for record in folder) >= 3
     assert folder == server
+
+
+def test_three_commands_of_the_readme_make_a_store_for_a_team(tmp_path: Path, postgres_place: Place) -> None:
+    block = re.search(r"<!-- ci:team -->\n```sh\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    made, *lines = block.group(1).splitlines()
+    assert (made, len(lines)) == ("createdb releases", 2)
+    with postgres_place.server() as server:
+        server.execute("CREATE DATABASE releases")  # as `createdb` does, which not every set of programs has
+        to = {"PGHOST": str(server.socket_dir), "PGPORT": str(server.port), "PGUSER": "postgres"}
+        done = subprocess.run(
+            ["bash", "-e", "-c", "\n".join([*lines, "muniment verify store"])],
+            cwd=tmp_path,
+            env={**_environment(tmp_path), **to},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert server.execute("SELECT count(*) FROM atlas.records", dbname="releases") == [(2,)]
+    assert "schema=atlas" in done.stdout
+    assert "verified" in done.stdout
 
 
 def test_the_demo_on_a_server_store_finds_the_flipped_byte_in_a_copy(tmp_path: Path, pg_url: str) -> None:
