@@ -19,7 +19,8 @@ from muniment.app.session import EXPORTS
 from muniment.app.verify import verify_store
 from muniment.domain.errors import ConflictError, UsageError, WrongError
 from muniment.store.api import Head
-from muniment.store.copy import MANIFEST, Progress, check_folder, open_backup, settle
+from muniment.store.copy_evidence import Progress
+from muniment.store.copy_place import MANIFEST, check_folder, open_backup, settle
 from muniment.store.files import shown
 from muniment.store.open import folder_of
 from muniment.store.postgres_url import is_postgres

@@ -20,7 +20,7 @@ from muniment.app.session import EVIDENCE, EXPORTS
 from muniment.domain import instant
 from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, NotFoundError, WrongError
-from muniment.store.copy import MANIFEST
+from muniment.store.copy_place import MANIFEST
 from muniment.store.evidence import EvidenceStore
 from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.files import CHUNK, faults, regular, shown

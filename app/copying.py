@@ -29,16 +29,9 @@ from muniment.domain.errors import (
 )
 from muniment.store.api import Head, Log
 from muniment.store.checkpoint import MAX_NOTE
-from muniment.store.copy import (
-    Files,
-    Progress,
-    Unfinished,
-    begin,
-    copy_evidence,
-    copy_records,
-    demand_first,
-    same_place,
-)
+from muniment.store.copy import copy_records, demand_first
+from muniment.store.copy_evidence import Files, Progress, copy_evidence, same_place
+from muniment.store.copy_place import Unfinished, begin
 from muniment.store.evidence import EvidenceStore
 from muniment.store.files import faults, regular, shown
 from muniment.store.open import folder_of, name_of, open_log

@@ -18,7 +18,7 @@ from muniment.store.postgres_url import is_postgres
 
 if TYPE_CHECKING:
     from muniment.app.copying import Copied, Inherited
-    from muniment.store.copy import Progress as Told
+    from muniment.store.copy_evidence import Progress as Told
 
 store = Noun(
     "store",

@@ -22,6 +22,7 @@ from muniment.domain.errors import (
     WrongError,
 )
 from muniment.store import copy as machinery
+from muniment.store.copy_place import begin
 from muniment.store.open import create_log, open_log
 from muniment.store.sqlite_log import SqliteLog
 from psycopg import sql
@@ -79,7 +80,7 @@ def test_a_store_is_not_copied_into_itself(source, tmp_path, pair):
 
 @KINDS
 def test_an_unfinished_copy_of_another_log_is_refused(source, built, place, kind, tmp_path):
-    with closing(machinery.begin(place(kind), "records")) as log:
+    with closing(begin(place(kind), "records")) as log:
         with closing(open_log(source)) as mine:
             bodies = [body for _, body in mine.read(limit=20)]
         bodies[11] = bodies[11].replace(b'"reason":"', b'"reason":"x')
@@ -102,13 +103,13 @@ def test_an_unfinished_copy_that_is_ahead_is_refused(source, place, kind, tmp_pa
 
 @KINDS
 def test_an_unfinished_copy_of_another_kind_is_refused(source, place, kind):
-    machinery.begin(place(kind), "opaque").close()
+    begin(place(kind), "opaque").close()
     refused(WrongError, "store.kind", source, place(kind))
 
 
 @KINDS
 def test_a_finished_log_is_no_unfinished_one_and_neither_is_the_other(source, place, kind):
-    machinery.begin(place(kind), "records").close()
+    begin(place(kind), "records").close()
     unfinished(place(kind))
     with pytest.raises(ConflictError):
         create_log(place(kind))
@@ -126,6 +127,32 @@ def test_a_role_that_may_create_nothing_is_refused(source, postgres, pg_url, tmp
         with pytest.raises(NotFoundError):
             open_log(bare)
     finally:
+        postgres.execute(f"DROP ROLE {name}")
+
+
+def test_an_empty_store_that_a_migration_left_is_as_good_as_none(source, place, postgres, pg_url):
+    for one in ("target", "denied"):
+        create_log(place("postgres", one)).close()
+    name = f"other_{os.urandom(4).hex()}"
+    with psycopg.connect(pg_url, autocommit=True) as link:
+        role = sql.Identifier(name)
+        link.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        link.execute(sql.SQL("GRANT USAGE ON SCHEMA denied TO {}").format(role))
+        link.execute(sql.SQL("GRANT SELECT, UPDATE ON denied.head TO {}").format(role))
+        link.execute(
+            sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(sql.Identifier(link.info.dbname), role)
+        )
+    try:
+        refused(
+            DeniedError, "store.rights", source, place("postgres", "denied") + f"&options=-c%20role%3D{name}"
+        )
+        with closing(open_log(place("postgres"))) as log:
+            assert log.head().size == 0
+        assert copying.copy(source, place("postgres")).exit_code == 0
+        assert copies.facts(source) == copies.facts(place("postgres"))
+    finally:
+        with psycopg.connect(pg_url, autocommit=True) as link:
+            link.execute(sql.SQL("DROP OWNED BY {}").format(role))
         postgres.execute(f"DROP ROLE {name}")
 
 
