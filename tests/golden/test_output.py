@@ -36,7 +36,6 @@ SLOT = "prod/stable/all"
 
 # file name -> moment, command line; the commands of one moment that change the store stand alone
 CASES: dict[str, tuple[str, str]] = {
-    "store.maintain/1": "tests/postgres/test_maintenance.py",
     "init": ("empty", "init --store other"),
     "key.create": ("built", "key create alice"),
     "key.list": ("built", "key list"),
@@ -123,6 +122,7 @@ CASES: dict[str, tuple[str, str]] = {
     "error": ("built", "build show b-2"),
 }
 ELSEWHERE = {
+    "store.maintain/1": "tests/postgres/test_maintenance.py",
     "demo/1": "tests/e2e tells it",
     "demo.path/1": "a path",
     "identity.add/1": "a key of its own at every run; tests/cli",
