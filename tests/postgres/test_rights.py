@@ -252,8 +252,8 @@ def test_what_is_planted_in_a_search_path_changes_nothing(
 
 def test_a_function_planted_in_public_is_not_called_by_the_program(site: Site) -> None:
     with site.connect("admin", "public") as db:
-        db.execute(
-            "CREATE FUNCTION public.unnest(text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$BEGIN RAISE 'planted'; END$$"
+        db.execute(  # of (oid, text), so a better fit to what the program says than that of the system, of (oid, name)
+            "CREATE FUNCTION public.obj_description(oid, text) RETURNS text LANGUAGE sql AS $$SELECT 'planted'$$"
         )
         db.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
         try:
@@ -262,7 +262,7 @@ def test_a_function_planted_in_public_is_not_called_by_the_program(site: Site) -
                 log.append(data.drafts(20_001, 3))
                 assert log.head().size == before + 3
         finally:
-            db.execute("DROP FUNCTION public.unnest(text[])")
+            db.execute("DROP FUNCTION public.obj_description(oid, text)")
 
 
 def test_the_rights_are_those_that_are_wanted_and_no_other(site: Site) -> None:
