@@ -247,7 +247,7 @@ def test_a_store_that_cannot_be_read_is_not_to_be_restored() -> None:
         row = {"claim": "it holds", "detail": "no permission", "count": 1, "findings": []}
         checks = [{"id": f"c{at}", "verdict": verdict, **row} for at, verdict in enumerate(verdicts)]
         head = {"store_id": "", "size": 0, "root": ""}
-        return {"head": head, "checks": checks, "touched": {}, "provable_prefix": 0}
+        return {"head": head, "checks": checks, "touched": {}, "information": {}, "provable_prefix": 0}
 
     said = lines(report("skipped", "skipped", "skipped"), 8, verbose=False)
     assert said[1:] == [

@@ -169,7 +169,7 @@ def test_no_store_is_not_found(
 
 def test_another_kind_of_store_is_usage(built: Path, cli: Callable[..., Any]) -> None:
     assert cli("--store", "mysql://host/db", "channel", "show").code == 2
-    assert cli("--store", "postgresql://host/db", "channel", "show").code == 2
+    assert cli("--store", "postgresql:host/db", "channel", "show").code == 2
 
 
 def test_init_twice_is_a_conflict(built: Path, cli: Callable[..., Any]) -> None:
