@@ -96,8 +96,11 @@ class Inspector(Protocol):
         ...
 
 
-def inspector(store: Log | Path | str) -> Inspector:
+def inspector(store: Log | Path | str, *, check: bool = True) -> Inspector:
     """Lay a store open: a log, or the folder or URL of one.
+
+    Args:
+        check: let the database begin to check itself meanwhile, which costs what the log costs; else it does when `integrity` asks.
 
     Raises:
         NotFoundError: no store there.
@@ -105,7 +108,7 @@ def inspector(store: Log | Path | str) -> Inspector:
         UnavailableError: cannot be read now.
     """
     if isinstance(store, SqliteLog):
-        return SqliteInspector(store._path, unfinished=store.unfinished)
+        return SqliteInspector(store._path, unfinished=store.unfinished, check=check)
     if is_postgres(store):
         from muniment.store.inspect_postgres import PostgresInspector
         from muniment.store.postgres_url import parse
@@ -116,7 +119,7 @@ def inspector(store: Log | Path | str) -> Inspector:
 
         return PostgresInspector(store.place)  # type: ignore[attr-defined]
     if isinstance(store, Path | str):
-        return SqliteInspector(sqlite_file.find(folder_of(store)))
+        return SqliteInspector(sqlite_file.find(folder_of(store)), check=check)
     return LogInspector(store)
 
 
@@ -182,9 +185,9 @@ class SqliteReader:
 
 
 class SqliteInspector(SqliteReader):
-    """A SQLite log in one snapshot; the database checks itself in another thread meanwhile."""
+    """A SQLite log in one snapshot; the database may check itself in another thread meanwhile."""
 
-    def __init__(self, path: Path, *, unfinished: bool = False) -> None:
+    def __init__(self, path: Path, *, unfinished: bool = False, check: bool = True) -> None:
         self._ids = sqlite_file.UNFINISHED_IDS if unfinished else sqlite_file.APPLICATION_IDS
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="muniment-inspect")
         try:
@@ -193,7 +196,7 @@ class SqliteInspector(SqliteReader):
             self._main.execute(
                 "SELECT count(*) FROM sqlite_master"
             ).fetchone()  # no database: that is said here
-            self._integrity: Future[list[str]] = self._helper.submit(self._check)
+            self._integrity: Future[list[str]] | None = self._helper.submit(self._check) if check else None
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):
@@ -253,7 +256,7 @@ class SqliteInspector(SqliteReader):
 
     def integrity(self) -> list[str]:
         try:
-            return self._integrity.result()
+            return self._integrity.result() if self._integrity is not None else self._check()
         except sqlite3.Error as error:
             raise sqlite_file.from_sqlite(error, self._path) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from muniment.app.verify import verify_store
 from muniment.app.verify_report import NOT_APPLICABLE, Report
 from muniment.domain.errors import NotFoundError
 from muniment.ops.bench import data
+from muniment.store.index_tail import MAX_TAIL
+from muniment.store.inspect import SqliteInspector
 from muniment.store.memory import MemoryLog
 from muniment.store.open import create_log, open_log
 
@@ -111,6 +114,28 @@ def test_damage_to_what_is_new_is_found(root: Path, sql: str, check: str) -> Non
     assert check in report.failed()
     assert report.exit_code == 7
     assert verify_new.remember(report, root / "home").startswith("not remembered")
+
+
+def test_what_was_verified_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int | None, int | None]] = []
+    records = SqliteInspector.records
+
+    def spied(self: SqliteInspector, after: int | None = None, until: int | None = None) -> Iterator[Any]:
+        read.append((after, until))
+        return records(self, after, until)
+
+    def whole(_: SqliteInspector) -> list[str]:
+        read.append((None, None))  # the check of the whole database costs what the log costs
+        return []
+
+    monkeypatch.setattr(SqliteInspector, "records", spied)
+    monkeypatch.setattr(SqliteInspector, "_check", whole)
+    indexed = verify_new.remembered("s-bench", root / "home").indexed
+    report = again(root)
+    assert report.ok
+    assert report.ends is not None
+    assert set(read) == {(0, 1), (None, 0), (OLD, None), (indexed, report.ends.indexed)}
+    assert OLD - MAX_TAIL < indexed <= OLD
 
 
 def test_another_log_of_the_same_name_is_found(root: Path) -> None:
