@@ -1,6 +1,7 @@
 """Connections to PostgreSQL: a pool to read, one of its own for whoever writes or listens.
 
-1. The first connection is made directly, so that what is wrong with it is said as it is.
+1. Whoever needs a connection makes it, so that what is wrong with it is said at once and as it is. A pool that connects
+   in the background (psycopg_pool) answered half a minute later that all were busy, while there was no server and after.
 2. A read whose connection is lost is done once more on a new one: it changes nothing, so it may.
 3. What a session must be (autocommit, UTF-8, `synchronous_commit`, isolation, bounded waits for locks) is said once, at
    connecting, to the backend that answers: a pooler may stand between if it keeps a session on one (PgBouncer:
@@ -15,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 from muniment.domain.errors import UnavailableError, UsageError
@@ -27,13 +28,9 @@ from psycopg.adapt import AdaptersMap
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper
 
-if TYPE_CHECKING:
-    from psycopg_pool import ConnectionPool
-
 Result = TypeVar("Result")
 
 OLDEST = 140_000  # PostgreSQL 14
-POOL_EXHAUSTED = "store.pool_exhausted"
 WAIT_S = 30.0  # for a connection of the pool
 
 _DEFAULTS = {
@@ -200,13 +197,13 @@ class _Context:
 
 
 class Connections:
-    """Connections for reading, shared by threads: one that is always there, a pool for more at once."""
+    """Connections for reading, at most `Place.pool` of them, shared by threads; one that is lost is not kept."""
 
     def __init__(self, place: Place, *, read_only: bool) -> None:
         self.place = place
         self._read_only = read_only
-        self._first: Connection | None = connect(place, read_only=read_only)
-        self._pool: ConnectionPool[Connection] | None = None
+        self._idle = [connect(place, read_only=read_only)]
+        self._free = threading.BoundedSemaphore(place.pool)
         self._guard = threading.Lock()
         self._closed = False
 
@@ -221,19 +218,16 @@ class Connections:
             UnavailableError, WrongError, DeniedError: see `postgres_errors`.
         """
         try:
-            try:
-                with self.connection() as db:
-                    return act(db)
-            except (psycopg.Error, UnavailableError) as error:
-                cause = error if isinstance(error, psycopg.Error) else error.__cause__
-                # a pool that is used up looks like a lost connection, and another one is what it must not open
-                if getattr(error, "code", "") == POOL_EXHAUSTED or not is_lost(cause):
-                    raise
-                fresh = connect(self.place, read_only=self._read_only)
+            with self.connection() as db:
                 try:
-                    return act(fresh)
-                finally:
-                    self._keep(fresh)
+                    return act(db)
+                except (psycopg.Error, UnavailableError) as error:
+                    if not is_lost(error if isinstance(error, psycopg.Error) else error.__cause__):
+                        raise
+                    db.close()
+            self._forget()
+            with self.connection() as db:
+                return act(db)
         except psycopg.Error as error:
             raise from_postgres(error, self.place.name) from error
 
@@ -244,66 +238,43 @@ class Connections:
         Raises:
             UnavailableError: all are busy for half a minute (`store.pool_exhausted`), or no server.
         """
-        with self._guard:
-            if self._closed:
-                raise UnavailableError("the log is closed", code="store.closed", hint="open it again")
-            first, self._first = self._first, None
-        if first is not None:
-            try:
-                yield first
-            finally:
-                self._keep(first)
-            return
-        from psycopg_pool import PoolTimeout
-
-        pool = self._ready()
-        try:
-            db = pool.getconn()
-        except PoolTimeout as error:
-            connect(self.place).close()  # says why, if it is the server
+        if not self._free.acquire(timeout=WAIT_S):
             raise UnavailableError(
                 f"{self.place.name}: all {self.place.pool} connections are busy",
-                code=POOL_EXHAUSTED,
+                code="store.pool_exhausted",
                 hint="raise pool= in the URL, or do less at once; nothing was read or written",
                 expected=f"one within {WAIT_S:.0f} s",
-            ) from error
+            )
         try:
-            yield db
+            with self._guard:
+                if self._closed:
+                    raise UnavailableError("the log is closed", code="store.closed", hint="open it again")
+                db = self._idle.pop() if self._idle else None
+            if db is None:
+                db = connect(self.place, read_only=self._read_only)
+            try:
+                yield db
+            finally:
+                self._keep(db)
         finally:
-            pool.putconn(db)
+            self._free.release()
 
     def _keep(self, db: Connection) -> None:
-        idle = psycopg.pq.TransactionStatus.IDLE
         with self._guard:
-            if self._first is None and not self._closed and db.info.transaction_status == idle:
-                self._first = db
+            if not self._closed and db.info.transaction_status == psycopg.pq.TransactionStatus.IDLE:
+                self._idle.append(db)
                 return
         db.close()
 
-    def _ready(self) -> ConnectionPool[Connection]:
-        from psycopg_pool import ConnectionPool
-
+    def _forget(self) -> None:
+        """Close those that nobody uses: where one was lost, the others were as well, or their server is no longer asked."""
         with self._guard:
-            if self._pool is None:
-                self._pool = ConnectionPool(
-                    connection_class=Connection,
-                    kwargs=parameters(self.place),
-                    configure=lambda db: prepare(db, self.place, read_only=self._read_only),
-                    min_size=0,
-                    max_size=self.place.pool,
-                    timeout=WAIT_S,
-                    num_workers=1,
-                    open=True,
-                )
-            return self._pool
+            idle, self._idle = self._idle, []
+        for db in idle:
+            db.close()
 
     def close(self) -> None:
         """Close every connection; one in use closes when it is given back."""
         with self._guard:
             self._closed = True
-            first, self._first = self._first, None
-            pool, self._pool = self._pool, None
-        if first is not None:
-            first.close()
-        if pool is not None:
-            pool.close()
+        self._forget()
