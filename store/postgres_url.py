@@ -19,6 +19,10 @@ SCHEMES = ("postgresql", "postgres")
 SCHEMA = "muniment"
 POOL = 16
 
+_SHOWN = frozenset(
+    {"host", "hostaddr", "port", "dbname", "user", "service", "sslmode", "target_session_attrs"}
+)
+
 _name = re.compile(r"[a-z_][a-z0-9_]{0,62}").fullmatch
 _user = re.compile(r"([^:@\[\]]*)(:[^:@\[\]]*)?").fullmatch
 _host = re.compile(r"([\w.%+~-]*|\[[0-9A-Fa-f:.%\w]+\])(:[0-9]{0,5})?", re.ASCII).fullmatch
@@ -32,7 +36,7 @@ class Place(NamedTuple):
     Attributes:
         conninfo: for libpq, maybe with a password: never shown.
         schema: the one log of it lives in this schema.
-        name: for people: user, host, port, database and schema.
+        name: for people, and good as a URL: user, host, port, database and schema.
         evidence: URL of the evidence, "" for the database itself.
         pool: connections for reading, at most.
         unfinished: a log is meant that is no store yet (a copy is being made).
@@ -92,11 +96,8 @@ def parse(url: str) -> Place:
     conninfo = f"postgresql://{parts.netloc}{parts.path}" + (
         "?" + urlencode(theirs, quote_via=quote) if theirs else ""
     )
-    shown = dict(theirs)
-    name = (
-        f"postgresql://{user.partition(':')[0]}{at}{hosts or shown.get('host', '')}{parts.path}"
-        f"?schema={ours['schema']}"
-    )
+    shown = [*((key, value) for key, value in theirs if key in _SHOWN), ("schema", ours["schema"])]
+    name = f"postgresql://{user.partition(':')[0]}{at}{hosts}{parts.path}?{urlencode(shown, safe='/,')}"
     return Place(conninfo, ours["schema"], name, ours["evidence"], int(ours["pool"]))
 
 
