@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import msgspec
 from muniment.app import memo_parts
 from muniment.app.home import memo_dir
+from muniment.app.late_part import Damaged, Span
 from muniment.domain.errors import UnavailableError
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import VERSIONS
@@ -79,21 +80,23 @@ def place_of(store_id: str, base: Path | None) -> FolderMemos:
 
 
 def load(store_id: str, base: Path | None) -> Memo:
-    """The newest memo of the reader's home, decoded whole; shape only, `fits` says whether it may be used on this log."""
+    """The newest memo of the reader's home, every entity read once; shape only, `fits` says whether it is of this log."""
     if not store_id:
         return NONE
     place = place_of(store_id, base)
 
     def refuse(_: int) -> ReadModel:
-        raise memo_parts.Damaged
+        raise Damaged
 
     try:
         steps = place.steps()
         found = opened(place, steps[-1], store_id, refuse) if steps else NONE
-        return found._replace(model=memo_parts.whole(found.model)) if found.model is not None else found
+        if found.model is not None:
+            memo_parts.read_through(found.model)
+        return found
     except UnavailableError as error:
         return none(f"memo not read: {error.context.get('found', error.message)}")
-    except memo_parts.Damaged:
+    except Damaged:
         return none("memo is damaged")
 
 
@@ -112,7 +115,7 @@ def opened(place: MemoPlace, step: Step, store_id: str, refold: Refold) -> Memo:
         if frontier.root().hex() != header["root"] or frontier.size != step.position:
             return none("memo is damaged")
         start, size, digest = header["index"]
-        span = memo_parts.Span(start, size, bytes.fromhex(digest))
+        span = Span(start, size, bytes.fromhex(digest))
         again: list[ReadModel] = []
 
         def recover() -> ReadModel:
@@ -123,7 +126,7 @@ def opened(place: MemoPlace, step: Step, store_id: str, refold: Refold) -> Memo:
         return Memo(memo_parts.decoded(read, span, recover), frontier, "", below, header["program"])
     except UnavailableError as error:
         return none(f"memo not read: {error.context.get('found', error.message)}")
-    except (ValueError, KeyError, TypeError, RecursionError, memo_parts.Damaged):
+    except (ValueError, KeyError, TypeError, RecursionError, Damaged):
         return none("memo is damaged")
 
 
@@ -216,7 +219,7 @@ def save(
         prune(place)
     except UnavailableError as error:
         return f"memo not written: {error.message}"
-    except memo_parts.Damaged:
+    except Damaged:
         return "memo not written: the one it goes on from is damaged"
     return ""
 

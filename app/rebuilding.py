@@ -11,7 +11,6 @@ from typing import Any
 
 from muniment import __version__
 from muniment.app import memo as memos
-from muniment.app.memo_parts import whole
 from muniment.app.projecting import Progress, advance, current, fold, from_zero, places, quiet_collector
 from muniment.domain.errors import UnavailableError, UnfitError
 from muniment.projections import digest as digests
@@ -145,7 +144,6 @@ def _place(log: Log, base: Path | None, *, shared: bool) -> MemoPlace | None:
 
 def _digests(model: ReadModel) -> dict[str, str]:
     with quiet_collector():
-        model = whole(model)
         return {p.name: digests.full(p, model) for p in ALL}
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, Protocol
 
 import msgspec
+from muniment.app.spill import Spill
 from muniment.app.verify_survey import Plan, Survey, Surveyor
 from muniment.domain.errors import MunimentError
 from muniment.projections import digest as digests
@@ -82,11 +83,12 @@ def look(store: Records, surveyor: Surveyor, first: int, last: int) -> Survey | 
 
 def fold(store: Records, until: int, going: Callable[[], None] = lambda: None) -> Folded:
     """Fold the leading records; `going` is called after each page."""
-    model, done = ReadModel(), 0
+    model, done, spill = ReadModel(), 0, Spill()
     try:
         for page in store.records(after=0, until=until):
             bodies = [(at, body if type(body) is bytes else b"") for at, _, _, body in page]
             done = DRIVER.page(model, bodies, done)
+            spill.relieve(model)
             going()
     except Stopped as error:
         return Folded(error.position, error.message, {})

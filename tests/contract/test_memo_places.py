@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from muniment.app import memo, memo_parts, projecting, rebuilding
+from muniment.app import late_part, memo, memo_parts, projecting, rebuilding
 from muniment.domain.errors import UnavailableError
 from muniment.ops.bench import data
 from muniment.projections import digest
@@ -37,13 +37,13 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> MemoPlace:
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memo_parts, "LARGE", 2)
-    monkeypatch.setattr(memo_parts, "BLOCK", 4)
+    monkeypatch.setattr(late_part, "BLOCK", 4)
     monkeypatch.setattr(projecting, "STRIDE", 64)
     monkeypatch.setattr(projecting, "SAVE_AFTER", 1)
 
 
 def digests_of(model: ReadModel) -> dict[str, str]:
-    return {p.name: digest.full(p, memo_parts.whole(model)) for p in ALL}
+    return {p.name: digest.full(p, model) for p in ALL}
 
 
 def test_a_step_is_read_by_parts_and_replaced_as_a_whole(place: MemoPlace) -> None:

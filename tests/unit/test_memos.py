@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from muniment.app import memo, memo_parts, projecting, rebuilding
+from muniment.app import late_part, memo, memo_parts, projecting, rebuilding
 from muniment.domain.channel_state import POLICY_ITEM
 from muniment.domain.eligible import reading
 from muniment.domain.errors import InvalidError, UnavailableError, UnfitError, UsageError
+from muniment.domain.slot_state import reports
 from muniment.ops.bench import data
 from muniment.projections import digest
 from muniment.projections.fold import Stopped
@@ -54,7 +55,7 @@ def model_of(log: Log, until: int | None = None) -> ReadModel:
 
 
 def digests_of(model: ReadModel) -> dict[str, str]:
-    return {p.name: digest.full(p, memo_parts.whole(model)) for p in ALL}
+    return {p.name: digest.full(p, model) for p in ALL}
 
 
 def newest_file(base: Path, store_id: str = "s-story") -> Path:
@@ -79,7 +80,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> None:
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small parts are kept in blocks too, and long folds save often."""
     monkeypatch.setattr(memo_parts, "LARGE", 2)
-    monkeypatch.setattr(memo_parts, "BLOCK", 4)
+    monkeypatch.setattr(late_part, "BLOCK", 4)
     monkeypatch.setattr(projecting, "STRIDE", 64)
 
 
@@ -189,7 +190,7 @@ def test_parts_read_late_are_those_of_a_fold_also_after_more_records(
         data.fill(log, size, first=log.head().size + 1)
         found = projecting.current(log, tmp_path)
         expected = model_of(log)
-        assert isinstance(found.model.builds, memo_parts.Part) or not found.cursor.memo
+        assert isinstance(found.model.builds, late_part.Part) or not found.cursor.memo
         assert digests_of(found.model) == digests_of(expected)
         assert list(found.model.builds) == list(expected.builds)
     assert found.cursor.memo > 0
@@ -199,7 +200,7 @@ def test_a_part_says_what_a_dict_says(eager: None, blocks: None, fleet: MemoryLo
     projecting.current(fleet, tmp_path)
     packs, expected = projecting.current(fleet, tmp_path).model.packs, model_of(fleet).packs
     first = next(iter(expected))
-    assert isinstance(packs, memo_parts.Part)
+    assert isinstance(packs, late_part.Part)
     assert (first in packs, "x" in packs, packs.get("x"), len(packs)) == (True, False, None, len(expected))
     assert packs[first] == expected[first]
     assert packs[first] is packs.get(first), "one entity, else a fold would change a copy"
@@ -217,8 +218,6 @@ def test_what_looks_past_the_methods_of_a_part_fails_loudly(
 ) -> None:
     projecting.current(fleet, tmp_path)
     model = projecting.current(fleet, tmp_path).model
-    with pytest.raises(TypeError):
-        digest.full(ALL[1], model)
     with pytest.raises(TypeError):
         msgspec.msgpack.encode(model)
 
@@ -370,7 +369,10 @@ def test_a_selected_slot_is_that_of_a_fold_of_everything(
     expected = model_of(fleet, until)
     for slot in expected.slots:
         found = projecting.selected(
-            fleet, lambda w, slot=slot: (POLICY_ITEM, *reading(w, slot)), until=until, base=tmp_path
+            fleet,
+            lambda w, slot=slot: (POLICY_ITEM, reports(slot), *reading(w, slot)),
+            until=until,
+            base=tmp_path,
         )
         assert found is not None
         assert found.slots[slot] == expected.slots[slot]

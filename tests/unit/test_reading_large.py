@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import story
-from muniment.app import memo_parts, projecting
+from muniment.app import late_part, memo_parts, projecting
 from muniment.app.reading import Reader
 from muniment.app.references import COMPARED, near_names
 from muniment.domain.errors import NotFoundError, UsageError
@@ -24,7 +24,7 @@ WHOLE = {"build": "builds", "incident": "incidents", "pack": "packs", "release":
 @pytest.fixture(autouse=True)
 def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memo_parts, "LARGE", 2)
-    monkeypatch.setattr(memo_parts, "BLOCK", 4)
+    monkeypatch.setattr(late_part, "BLOCK", 4)
     monkeypatch.setattr(projecting, "STRIDE", 64)
     monkeypatch.setattr(projecting, "SAVE_AFTER", 16)
 
