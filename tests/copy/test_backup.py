@@ -19,6 +19,8 @@ from muniment.app import backup as backups
 from muniment.app import backup_manifest, copying, home
 from muniment.domain.canonical import encode
 from muniment.domain.errors import ConflictError, InvalidError, NotFoundError, UsageError, WrongError
+from muniment.store.copy import copy_records
+from muniment.store.copy_place import begin
 from muniment.store.open import open_log
 
 NOW = 1_790_000_000_000_000
@@ -90,6 +92,23 @@ def test_it_holds_its_evidence_wherever_stores_keep_theirs(source, tmp_path, mon
     (shared / "evidence").mkdir()
     done, _ = backups.restore(str(tmp_path / "made"), str(tmp_path / "there"))
     assert done.files.copied == done.files.files > 0
+
+
+def test_records_left_in_the_write_ahead_log_are_in_the_file(source, tmp_path):
+    pid = os.fork()
+    if pid == 0:  # all records are there, and nobody closed the log
+        try:
+            with copying.opened(source) as one:
+                copy_records(one.log, begin(str(tmp_path / "made"), "records"), one.log.head(), copying.quiet)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert (tmp_path / "made" / "log.db-wal").stat().st_size
+    done, _ = backups.backup(source, str(tmp_path / "made"), now=NOW)
+    assert done.begun == done.head.size
+    assert backups.check(str(tmp_path / "made")).manifest.size == done.head.size
+    shutil.copytree(tmp_path / "made", tmp_path / "moved", ignore=shutil.ignore_patterns("log.db-*"))
+    assert backups.restore(str(tmp_path / "moved"), str(tmp_path / "there"))[0].exit_code == 0
 
 
 # --- writers

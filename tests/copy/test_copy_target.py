@@ -97,7 +97,8 @@ def test_an_unfinished_copy_that_is_ahead_is_refused(source, place, kind, tmp_pa
         copies.write_one(ahead, f"more{n}")
     copies.blob_path(ahead).unlink()
     assert not copying.copy(ahead, place(kind)).finished
-    refused(ConflictError, "copy.other", source, place(kind))
+    error = refused(ConflictError, "copy.other", source, place(kind))
+    assert (error.context["expected"], error.context["found"]) == ("at most 70 records", "73 records")
     unfinished(place(kind))
 
 
@@ -216,6 +217,17 @@ def test_two_copies_at_once_make_one_whole_store_or_say_so(source, place, kind, 
         copying.copy(source, url)
     assert copies.facts(source) == copies.facts(url)
     copies.sound(url)
+
+
+@KINDS
+def test_a_batch_goes_in_where_it_belongs_or_not_at_all(source, place, kind):
+    def progress(what, done, whole):
+        with closing(open_log(source)) as log, closing(begin(place(kind), "records")) as other:
+            other.adopt([body for _, body in log.read(after=done, limit=3)], after=done)
+
+    refused(ConflictError, "store.size", source, place(kind), progress=progress)
+    assert copying.copy(source, place(kind)).begun == 19
+    assert copies.facts(source) == copies.facts(place(kind))
 
 
 def _one_of_many(source, url):
