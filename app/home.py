@@ -4,6 +4,7 @@
     stores/<store id>/      work, exports and the log's key of a store that is no folder (decision 0009)
     heads/<store id>.json   the last head this reader has seen
     memos/<store id>/       cached folds, discarded on mismatch
+    tiles/<store id>/       inner nodes of the tree for proofs, made anew on mismatch
     writer/                 the writer's clock cache
 
 Rules:
@@ -85,6 +86,11 @@ def store_dir(store_id: str, base: Path | None = None) -> Path:
 def memo_dir(store_id: str, base: Path | None = None) -> Path:
     """The folder of this store's memos."""
     return (base or home()) / "memos" / _safe(store_id)
+
+
+def tile_dir(store_id: str, base: Path | None = None) -> Path:
+    """The folder of the inner nodes of this store's tree (see `store.tiles`)."""
+    return (base or home()) / "tiles" / _safe(store_id)
 
 
 def writer_file(store_id: str, base: Path | None = None) -> Path:
