@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 BLOCK = 64
-MOST = 2048  # entities of a part that a fold keeps decoded; chosen: ten times what a page of records touches
+MOST = (
+    8192  # entities of a part that a fold keeps decoded: 60 MB; with a quarter of it a fold takes 10 % longer
+)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_block = msgspec.msgpack.Decoder(dict[str, msgspec.Raw]).decode
@@ -216,18 +218,21 @@ class Part(MutableMapping[str, Any]):
         if len(self._here) <= self._limit:
             return
         places = self._where()
-        if 2 * sum(key in places for key in self._here) > len(self._here):
+        if 2 * len(self._here.keys() & places.keys()) > len(self._here):
             self._limit *= 2  # most of them were packed before: so many are at work at a time
             return
         self._raw.clear()
-        ids = list(self._here)
-        for at in range(0, len(ids), BLOCK):
-            keys = ids[at : at + BLOCK]
-            number = self._memo_blocks + len(self._packed)
-            self._packed.append(keep(_encode({key: self._here[key] for key in keys})))
-            for key in keys:
-                places[key] = number
-                del self._here[key]
+        items = list(self._here.items())
+        at = 0
+        try:
+            for at in range(0, len(items), BLOCK):
+                block = dict(items[at : at + BLOCK])
+                number = self._memo_blocks + len(self._packed)
+                self._packed.append(keep(_encode(block)))
+                places.update(dict.fromkeys(block, number))
+            at = len(items)
+        finally:
+            self._here = dict(items[at:])
 
     def written(self) -> Iterator[tuple[list[str], bytes]]:
         """Ids and bytes of each block as it is now; a block that is as it was in the memo is copied.

@@ -47,7 +47,7 @@ class _Tail(Fact, kw_only=True):
     actor: ActorRef = ActorRef("")
 
 
-class _Row(msgspec.Struct, kw_only=True):
+class _Row(msgspec.Struct, kw_only=True, gc=False):
     """A fact but for its id, which no handler reads, its fields in the order of the bytes: an eighth less to decode."""
 
     actor: ActorRef

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 from muniment.domain.decision import Fact
@@ -13,15 +14,17 @@ from muniment.projections.model import ReadModel
 
 MAX_DAYS = 3660
 
+_recorded_at, _type = attrgetter("recorded_at"), attrgetter("type")
+
 
 def on_page(model: ReadModel, facts: Sequence[Fact]) -> None:
     """Count records. `recorded_at` never goes backwards, so the first day kept is the oldest."""
     timeline = model.timeline
     timeline.records += len(facts)
-    times = [fact.recorded_at for fact in facts]
+    times = list(map(_recorded_at, facts))
     first, last = min(times, default="")[:10], max(times, default="")[:10]
     if first == last:  # nearly always
-        counted = {(first, type_): n for type_, n in Counter([fact.type for fact in facts]).items()}
+        counted = {(first, type_): n for type_, n in Counter(map(_type, facts)).items()}
     else:
         counted = Counter([(fact.recorded_at[:10], fact.type) for fact in facts])
     for (day, type_), count in counted.items():

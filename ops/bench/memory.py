@@ -1,7 +1,7 @@
-"""Peak memory of fold and verify, each in a process of its own, over logs of growing size.
+"""Peak memory of fold, rebuild and verify, each in a process of its own, over logs of growing size.
 
-Two stories: in `fleet` builds, packs and releases grow with the log, so a state of all of them must; in `steady` the same few
-are told again, so nothing may grow. The peak is VmHWM of the process (ru_maxrss would begin with the parent's).
+Two stories: in `fleet` builds, packs and releases grow with the log, and of each its id at least stays in memory; in `steady` the
+same few are told again, so nothing may grow. The peak is VmHWM of the process (ru_maxrss would begin with the parent's).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from muniment.store.open import open_log
 STEADY_CYCLES = 200
 LIMIT_MB = 300
 FLAT = 1.25  # largest over smallest
-WORK = ("start", "fold", "verify")
+WORK = ("start", "fold", "rebuild", "verify")
 
 
 def run(options: Options) -> list[Table]:
@@ -68,12 +68,15 @@ def peak(work: str, url: str, folder: Path) -> float:
 
 def child(work: str, url: str, folder: Path) -> float:
     """Do the work here and return the peak."""
+    from muniment.app import rebuilding
     from muniment.ops.bench import fold, verify
 
     with contextlib.closing(open_log(url, read_only=True)) as log:
         size = log.last_match(())
         if work == "fold":
             fold.fold_all(log, size)
+        elif work == "rebuild":
+            assert rebuilding.rebuild(log, folder / "rebuilt")["as_of"] == size
         elif work == "verify":
             verify.verify(log, folder / "home", size)
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
