@@ -147,7 +147,10 @@ class PostgresInspector(PostgresReader):
         match = self._comment()
         version = int(match[2]) if match else None
         kind = match[1] if match else None
-        settings = {"kind": (kind or ["opaque", "records"], kind), "schema": (migrations.version("postgres"), version)}
+        settings = {
+            "kind": (kind or ["opaque", "records"], kind),
+            "schema": (migrations.version("postgres"), version),
+        }
         try:
             found = postgres_facts.found(self._db, self._place.schema)
         except psycopg.Error as error:

@@ -153,7 +153,9 @@ def take_empty(db: Connection, place: Place) -> None:
     size = sql.SQL("SELECT size FROM {}.head").format(schema)
     try:
         with db.transaction():
-            if db.execute(size).fetchone() != (0,) or db.execute(size + sql.SQL(" FOR UPDATE")).fetchone() != (0,):
+            if db.execute(size).fetchone() != (0,) or db.execute(
+                size + sql.SQL(" FOR UPDATE")
+            ).fetchone() != (0,):
                 raise _exists(place)
             db.execute(
                 sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
