@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from muniment.domain.errors import InvalidError, UnavailableError
+from muniment.domain.errors import InvalidError, MunimentError, UnavailableError
 from muniment.domain.query import Item
 from muniment.store import merkle
 from muniment.store.api import AppendConflict, Appended, Condition
@@ -227,3 +227,158 @@ def test_threads_wait_for_room_too():
     group_commit.close()
     with pytest.raises(UnavailableError, match="closed"):
         group_commit.append(Work(()))
+
+
+def test_what_is_wrong_with_one_append_never_fails_its_neighbours(make, draft, event):
+    """Threads and tasks at once; each wrong one is told what is wrong with it, each right one stands."""
+    log = make()
+    log.append([draft("used", tags=["a"])])
+    surrogate = chr(0xD800)
+    wrong = {
+        "large": (lambda: [draft("large", data="x" * 70_000)], "store.record_size"),
+        "id": (lambda: [draft("id")._replace(id="no-uuid")], "store.record_id"),
+        "reused": (lambda: [draft("used", data="other")], "store.id_reused"),
+        "twice": (lambda: [draft("twice"), draft("twice")], "store.id_reused"),
+        "partly": (lambda: [draft("new"), draft("used", tags=["a"])], "store.partly_present"),
+        "none": (list, "store.empty_append"),
+        "kind": (lambda: [event(1)], "store.kind"),
+        "nul": (lambda: [draft("nul", "thing\0/1")], "store.type"),
+        "untyped": (lambda: [draft("untyped", "")], "store.type"),
+        "long": (lambda: [draft("long", "t" * 1001)], "store.type"),
+        "lone": (lambda: [draft("lone")._replace(type=surrogate)], "store.type"),
+        "tag": (lambda: [draft("tag")._replace(tags=(surrogate,))], "store.tags"),
+        "unsorted": (lambda: [draft("unsorted")._replace(tags=("b", "a"))], "store.tags"),
+    }
+    said = {}
+
+    def refuse(name):
+        drafts, code = wrong[name]
+        try:
+            said[name] = log.append(drafts())
+        except MunimentError as error:
+            said[name] = error.code
+        return code
+
+    async def tasks():
+        async def one(name):
+            try:
+                await log.append_async(wrong[name][0]())
+            except MunimentError as error:
+                return error.code
+
+        good = [log.append_async([draft(f"task{n}", tags=["\0", "ä"])]) for n in range(30)]
+        codes = await asyncio.gather(*(one(name) for name in wrong))
+        assert codes == [code for _, code in wrong.values()]
+        return await asyncio.gather(*good)
+
+    with ThreadPoolExecutor(8) as pool:
+        good = [pool.submit(log.append, [draft(f"thread{n}", tags=["\0", "ä"])]) for n in range(30)]
+        bad = list(pool.map(refuse, wrong))
+        many = asyncio.run(tasks())
+        answers = [future.result() for future in good]
+    assert dict(zip(wrong, bad, strict=True)) == said
+    assert len({answer.first for answer in answers + many}) == 60
+    check_whole(log, 61)
+    # what was let in can be indexed: nothing wrong has been left for a later commit to fall over
+    for n in range(30):
+        log.append([draft(f"{n}.{i}", f"type{i}{'é' * 400}/1", tags=["\0", "x" * 3000]) for i in range(20)])
+    assert log.last_match((Item(tags=("\0", "x" * 3000)),)) == log.head().size == 661
+
+
+def test_close_while_threads_append_keeps_what_was_acknowledged(make, draft):
+    log, told = make(), []
+    reader = log if not hasattr(log, "place") else None
+
+    def work(k):
+        n = 0
+        while True:
+            try:
+                told.append((log.append([draft(f"{k}/{n}")]).first, draft(f"{k}/{n}").id))
+            except UnavailableError as error:
+                return error.code
+            n += 1
+
+    with ThreadPoolExecutor(6) as pool:
+        working = [pool.submit(work, k) for k in range(6)]
+        while len(told) < 60:
+            time.sleep(0.001)
+        log.close()
+        assert {future.result(30) for future in working} == {"store.closed"}
+    assert reader is log or sorted(at for at, _ in told) == list(range(1, len(told) + 1))
+    assert len({at for at, _ in told}) == len(told)
+
+
+def test_tasks_that_are_cancelled_while_they_wait_for_room_leave_the_others_their_turn():
+    release = threading.Event()
+
+    def commit(group):
+        release.wait(5)
+        for work in group:
+            work.answer = Appended(1, 1, "")
+
+    group_commit = GroupCommit(commit, max_waiting=2)
+
+    async def main():
+        async def one():
+            return await group_commit.append_async(Work(()))
+
+        tasks = [asyncio.create_task(one()) for _ in range(40)]
+        await asyncio.sleep(0.01)
+        for task in tasks[::2]:
+            task.cancel()
+        release.set()
+        return await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 30)
+
+    results = asyncio.run(main())
+    group_commit.close()
+    assert all(isinstance(result, Appended) for result in results[1::2])
+    assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
+    assert group_commit._waiting == 0
+
+
+def test_close_answers_those_that_wait_for_room():
+    release = threading.Event()
+
+    def commit(group):
+        release.wait(5)
+        for work in group:
+            work.answer = Appended(1, 1, "")
+
+    group_commit = GroupCommit(commit, max_waiting=1)
+    with ThreadPoolExecutor(10) as pool:
+        futures = [pool.submit(group_commit.append, Work(())) for _ in range(8)]
+        while group_commit._waiting < 1:
+            time.sleep(0.001)
+        closing = pool.submit(group_commit.close)
+        while not group_commit._closed:
+            time.sleep(0.001)
+        release.set()
+        closing.result(30)
+        found = [future.exception(30) for future in futures]
+    assert {None, "store.closed"} >= {getattr(error, "code", None) for error in found}
+    assert found.count(None) >= 2, "what was accepted was committed"
+
+
+@pytest.mark.parametrize(
+    "code", ["store.connections", "store.login", "store.unreachable", "store.locked", "store.rights"]
+)
+def test_a_server_that_refuses_all_is_asked_once(code):
+    """Not once for each that waits: every one would be a login, or a wait for a lock, of its own."""
+    asked, go = [], threading.Event()
+
+    def commit(group):
+        asked.append(len(group))
+        go.wait(5)
+        raise UnavailableError("no", code=code)
+
+    group_commit = GroupCommit(commit)
+
+    async def main():
+        waiting = [group_commit.append_async(Work(())) for _ in range(50)]
+        go.set()
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    results = asyncio.run(main())
+    group_commit.close()
+    assert [error.code for error in results] == [code] * 50
+    assert sum(asked) == 50
