@@ -94,18 +94,18 @@ class Prover:
                 f"no record #{position} among the first {size}", code="proof.position", found=position
             )
         leaf = merkle.leaf_hash(record)
-        stored = next(self._log.leaves(after=position - 1, until=position), b"")
-        if stored != leaf:
-            raise WrongError(
-                f"the bytes given are not those whose leaf record #{position} has",
-                code="proof.record",
-                hint="muniment verify store",
-                position=position,
-                expected=stored.hex() if type(stored) is bytes else repr(stored)[:100],
-                found=leaf.hex(),
-            )
 
         def make(tree: Tiles) -> Inclusion | None:
+            stored = tree.hash(position - 1, position)
+            if stored != leaf:
+                raise WrongError(
+                    f"the bytes given are not those whose leaf record #{position} has",
+                    code="proof.record",
+                    hint="muniment verify store",
+                    position=position,
+                    expected=stored.hex(),
+                    found=leaf.hex(),
+                )
             root = _root(tree, size, head)
             path = merkle.inclusion_proof(tree.hash, position - 1, size)
             good = merkle.verify_inclusion(leaf, position - 1, size, path, root)

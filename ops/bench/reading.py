@@ -1,8 +1,8 @@
 """Questions of an operator on a log of growing size: a slot at T, the page of a tag, a rollback rehearsed, a proof.
 
-Each is asked by a new reader with nothing in memory, which finds the memos of its home (the first fold left them) or none; only
-the rehearsed rollbacks are warm: one handler, which was asked before. Goals are absolute, so a busy machine misses what a quiet
-one reaches; its load is printed.
+Each is asked by a new reader with nothing in memory, which finds the memos and inner nodes of its home (the first fold and the
+first proof left them) or none; only the rehearsed rollbacks are warm: one handler, which was asked before. Goals are absolute, so
+a busy machine misses what a quiet one reaches; its load is printed.
 """
 
 from __future__ import annotations
@@ -18,38 +18,46 @@ from pathlib import Path
 from muniment.app import projecting
 from muniment.app.handlers import Handler, Request
 from muniment.app.history import listed
+from muniment.app.proving import Prover
 from muniment.app.reading import Reader
 from muniment.domain import rollback
 from muniment.domain.decision import ActorRef
-from muniment.ops.bench import data
-from muniment.ops.bench.harness import Options, Table, interleave, tabulate, workspace
+from muniment.ops.bench import data, grounds
+from muniment.ops.bench.harness import Options, Table, interleave, tabulate
 from muniment.store import merkle
 from muniment.store.api import Log
-from muniment.store.open import create_log
 
 HISTORY = 50
-MUST_MS = {"slot at T": 100.0, "history of a tag": 100.0, "48 rollbacks, dry": 50.0}
+MUST_MS = {
+    "slot at T": 100.0,
+    "history of a tag": 100.0,
+    "48 rollbacks, dry": 50.0,
+    "inclusion proof": 1.0,
+    "consistency proof": 1.0,
+}
 
 
 def run(options: Options) -> list[Table]:
     """A table for each size."""
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workspace(options))
+        ground = stack.enter_context(grounds.ground(options))
         tables = []
         for size in options.sizes:
-            log = stack.enter_context(contextlib.closing(create_log(folder / str(size))))
+            log = stack.enter_context(contextlib.closing(ground.log(f"log{size}")))
             data.fill(log, size)
-            tables.append(_table(log, folder / f"home-{size}", size, options))
+            title = f"reading, {ground.version}, log of {size:,} records"
+            tables.append(_table(title, log, ground.folder / f"home-{size}", size, options))
         return tables
 
 
-def _table(log: Log, home: Path, size: int, options: Options) -> Table:
+def _table(title: str, log: Log, home: Path, size: int, options: Options) -> Table:
     start = time.perf_counter()
     projecting.current(log, home)
     made = time.perf_counter() - start
     slots = sorted({data.place(number)[0] for number in range(data.PLACES)})
     turn = itertools.cycle(slots)
     now = data.START_US + (size + 1) * data.STEP_US
+    count = itertools.count()
     points = itertools.cycle([size * share // 100 for share in (97, 60, 33, 80, 12)])
     handler = Handler(log, now=lambda: now, new_id=lambda: data.record_id(size, "id"))
     asked = Request(ActorRef("bench", "person", "os"), dry_run=True)
@@ -78,7 +86,23 @@ def _table(log: Log, home: Path, size: int, options: Options) -> Table:
             outcome = handler.execute(command, asked)
             assert outcome.events or outcome.refusal is not None
 
-    def prove() -> None:
+    def included() -> None:
+        position = next(points) + 1
+        body = next(log.read(after=position - 1, until=position))[1]
+        with Prover(log, home) as prover:
+            assert prover.inclusion(position, body).size == size
+            assert not prover.note
+
+    def consistent() -> None:
+        with Prover(log, home) as prover:
+            assert prover.consistency(next(points) + 1).size == size
+            assert not prover.note
+
+    def prove_cold() -> None:
+        with Prover(log, home / f"cold{next(count)}") as prover:
+            prover.consistency(size // 2 + 1)
+
+    def prove_from_leaves() -> None:
         ranges = merkle.over_leaves(lambda start, end: log.leaves(after=start, until=end))
         merkle.inclusion_proof(ranges, size // 2, size)
 
@@ -89,18 +113,21 @@ def _table(log: Log, home: Path, size: int, options: Options) -> Table:
         "history of a tag": page,
         "the board now": board,
         "48 rollbacks, dry": rehearse,
-        "inclusion proof": prove,
+        "inclusion proof": included,
+        "consistency proof": consistent,
+        "first proof, no inner nodes": prove_cold,
+        "inclusion proof from leaves": prove_from_leaves,
     }
     rehearse()  # the row says warm
+    consistent()
     figures = interleave({name: partial(_ms, case) for name, case in cases.items()}, options.runs)
     notes = [
         f"The first fold took {made * 1000:,.0f} ms and left the memos. Load of the machine {os.getloadavg()[0]:.1f}.",
+        "A proof is made by a new prover and checked up to the head; that of inclusion reads its record.",
         "`slot at T` is the whole row: desired, active and LKG of each target, pins, freezes, floor.",
         *(_verdict(name, figures, most) for name, most in MUST_MS.items() if name in figures),
     ]
-    return tabulate(
-        f"reading, log of {size:,} records", figures, base="history of a tag", unit="ms", notes=notes
-    )
+    return tabulate(title, figures, base="history of a tag", unit="ms", notes=notes)
 
 
 def _target(log: Log, home: Path, now: int, slot: str) -> str:

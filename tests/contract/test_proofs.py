@@ -32,3 +32,21 @@ def test_every_store_gives_the_proofs_of_the_definition(log: Log, tmp_path: Path
 def test_an_empty_log_has_the_proof_of_nothing(log: Log, tmp_path: Path) -> None:
     with Prover(log, tmp_path / "home") as prover:
         assert prover.consistency(0) == (0, merkle.EMPTY_ROOT, 0, merkle.EMPTY_ROOT, [])
+
+
+def test_leaves_end_at_the_head_whatever_end_is_asked_for(log: Log) -> None:
+    assert [] == list(log.leaves(until=5)) == list(log.leaves(after=3, until=2**62))
+    data.fill(log, 40)
+    leaves = [merkle.leaf_hash(body) for _, body in log.read()]
+    for after, until in (
+        (0, 41),
+        (-3, 50),
+        (39, 2**62),
+        (40, 41),
+        (50, 60),
+        (5, 40),
+        (7, 3),
+        (-5, -1),
+        (2, 0),
+    ):
+        assert leaves[max(after, 0) : min(max(until, 0), 40)] == list(log.leaves(after=after, until=until))
