@@ -58,10 +58,15 @@ def target_name(place: Path, name: str = "") -> str:
 
 
 def slot_of(session: Session, slot: str) -> tuple[World, Slot | None]:
-    """The folded state of a slot and the policy in force."""
+    """The folded state of a slot, of each target's reports of health the last one only, and the policy in force."""
     facts = session.facts((POLICY_ITEM, *slot_state.items(check_slot(slot))))
     world = fold(World(), facts, FOLD)
-    return world, world.slots.get(slot)
+    state = world.slots.get(slot)
+    for target in state.targets.values() if state is not None else ():
+        last = session.last(slot_state.reports(slot, target)) if target.active else None
+        if last is not None and last.position > target.switched_position:
+            fold(world, (last,), FOLD)
+    return world, state
 
 
 def activate(

@@ -243,7 +243,7 @@ class Handler:
             outcome.events = decided
         basis = {
             "after": n,
-            "query": [{"tags": list(item.tags), "types": list(item.types)} for item in query],
+            "query": as_recorded(query),
             "policy": world.policy.digest if world.policy is not None else "",
         }
         records = self._records(command, request, outcome, context.at, basis, ids)
@@ -379,6 +379,11 @@ def without_telemetry(query: Query) -> Query:
     """What an approval and `expect` bind to (settled.md, 7): nobody can void a command by being noisy."""
     kept = (Item(tuple(type_ for type_ in item.types if type_ not in TELEMETRY), item.tags) for item in query)
     return tuple(item for item in kept if item.types)
+
+
+def as_recorded(query: Query) -> list[dict[str, list[str]]]:
+    """A query as a basis holds it."""
+    return [{"tags": list(item.tags), "types": list(item.types)} for item in query]
 
 
 def refusal_tags(args: dict[str, Any]) -> set[str]:

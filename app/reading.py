@@ -26,6 +26,7 @@ from muniment.domain.instant import from_micros
 from muniment.domain.policy import Policy
 from muniment.domain.query import Item, Query
 from muniment.domain.reference import EVERYWHERE, covers
+from muniment.domain.slot_state import reports
 from muniment.domain.world import World, policy_of
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import BY_NAME
@@ -122,7 +123,7 @@ class Reader:
             return (
                 POLICY_ITEM,
                 scope_item(EVERYWHERE),
-                *(item for name in names for item in reading(world, name)),
+                *(item for name in names for item in (*reading(world, name), reports(name))),
             )
 
         found = projecting.selected(self.log, boundary, until=self.until, base=self.base)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from muniment.app.handlers import Handler, Request
+from muniment.app.handlers import Handler, Request, as_recorded
+from muniment.domain import slot_state
 from muniment.domain.admin import UNPROVEN, claimed
 from muniment.domain.canonical import encode
 from muniment.domain.commands import from_record
@@ -18,7 +19,7 @@ from muniment.domain.decision import ActorRef
 from muniment.domain.envelope import Envelope, read
 from muniment.domain.errors import MunimentError
 from muniment.domain.instant import to_micros
-from muniment.domain.query import Query
+from muniment.domain.query import Item, Query, union
 from muniment.store.api import Head, Log
 
 # Facts that were observed, not decided: no command stands behind them.
@@ -116,6 +117,18 @@ def handler_at(log: Log, first: Envelope) -> tuple[Handler, Request]:
     return Handler(past, now=lambda: at, new_id=lambda: first.id), request
 
 
+def with_reports(query: Query) -> Query:
+    """A boundary as it was in 0.1: with a slot went every report of health, now only those that a rule looks at (decision 0015)."""
+    slots = {
+        slot_state.item(tag.removeprefix("slot:"))
+        for item in query
+        for tag in item.tags
+        if tag.startswith("slot:")
+    }
+    wide = {item: Item(tuple(sorted((*item.types, slot_state.HEALTH))), item.tags) for item in slots}
+    return union(wide.get(item, item) for item in query if item.types != (slot_state.HEALTH,))
+
+
 def redecide(log: Log, position: int) -> Redecided:
     """Make the decision behind a record again and compare; a fault while doing so is a divergence, never a pass."""
     batch = batch_of(log, position)
@@ -135,11 +148,8 @@ def redecide(log: Log, position: int) -> Redecided:
         command = from_record(first.command["name"], first.command["args"])
         handler, request = handler_at(log, first)
         world, query, _ = handler.select(command, request)
-        compare(
-            "basis.query",
-            first.basis["query"],
-            [{"tags": list(item.tags), "types": list(item.types)} for item in query],
-        )
+        if first.basis["query"] != as_recorded(with_reports(query)):
+            compare("basis.query", first.basis["query"], as_recorded(query))
         compare(
             "basis.policy", first.basis["policy"], world.policy.digest if world.policy is not None else ""
         )

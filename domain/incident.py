@@ -24,6 +24,7 @@ from muniment.domain.incident_state import (
     HANDLES,
     declared,
     item,
+    reported,
     slots_in,
     uncontained,
     unhealthy,
@@ -101,6 +102,7 @@ def boundary(command: Command, world: World) -> Query:
         *base,
         *(one for slot in slots for one in slot_state.items(slot)),
         *(releases.item(release) for release in rollouts),
+        *(reported(world, slots) if isinstance(command, Resolve) else ()),
     )
 
 

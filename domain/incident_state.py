@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from muniment.domain.channel_state import live_freezes, live_pin
 from muniment.domain.decision import Context, Event, Fact
-from muniment.domain.query import Item
+from muniment.domain.query import Item, Query
 from muniment.domain.reference import covers
 from muniment.domain.release_state import TERMINAL
+from muniment.domain.slot_state import reports
 from muniment.domain.states import Incident
 from muniment.domain.world import Handles, World
 
@@ -107,6 +108,12 @@ def uncontained(world: World, incident: Incident, at: str) -> list[str]:
         if not held and not stuck:
             found.append(f"slot_open:{name}")
     return list(dict.fromkeys(found))
+
+
+def reported(world: World, slots: list[str]) -> Query:
+    """The reports that tell whether all is well again."""
+    found = ((slot, world.slots[slot].targets) for slot in slots if slot in world.slots)
+    return tuple(reports(slot, one) for slot, targets in found for one in targets.values() if one.active)
 
 
 def unhealthy(world: World, incident: Incident) -> list[str]:

@@ -24,7 +24,17 @@ from muniment.domain.eligible import forward_refusal, frozen, reading
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
 from muniment.domain.refusal import NOT_FOUND, REFUSED, Refusal, some
-from muniment.domain.release_state import HANDLES, TERMINAL, aborted, gate, item, judged, paused, soaked
+from muniment.domain.release_state import (
+    HANDLES,
+    TERMINAL,
+    aborted,
+    gate,
+    item,
+    judged,
+    judged_on,
+    paused,
+    soaked,
+)
 from muniment.domain.states import Release, Stage
 from muniment.domain.world import World
 
@@ -96,6 +106,7 @@ def boundary(command: Command, world: World) -> Query:
         packs.item(release.pack),
         *(one for slot in release.slots for one in reading(world, slot, release.pack)),
         *(item(other) for other in others),
+        *(judged_on(world, release) if isinstance(command, Promote | Complete) else ()),
     )
 
 

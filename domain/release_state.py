@@ -7,7 +7,7 @@ from typing import Any
 from muniment.domain.decision import Context, Event, Fact
 from muniment.domain.instant import plus
 from muniment.domain.query import Item, Query
-from muniment.domain.slot_state import items
+from muniment.domain.slot_state import items, reports
 from muniment.domain.states import Release, Stage, Target
 from muniment.domain.world import Handles, World
 
@@ -148,6 +148,18 @@ def gate(world: World, release: Release, context: Context) -> tuple[str, list[st
     if failing:
         return "FAIL", failing
     return ("INCONCLUSIVE", missing) if missing else ("PASS", [f"attested:{name}" for name in stage.slots])
+
+
+def judged_on(world: World, release: Release) -> Query:
+    """The reports that the gate of the present stage looks at."""
+    names = release.stages[release.stage].slots if release.phase == "EXPOSED" else []
+    targets = (
+        (slot, target)
+        for slot in names
+        if slot in world.slots
+        for target in world.slots[slot].targets.values()
+    )
+    return tuple(reports(slot, target) for slot, target in targets if target.active == release.pack)
 
 
 def _soaks_from(target: Target, release: Release) -> str:

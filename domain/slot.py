@@ -21,6 +21,7 @@ from muniment.domain.instant import between
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
 from muniment.domain.refusal import NOT_FOUND, Refusal
+from muniment.domain.slot_state import reports
 from muniment.domain.states import Scope, Target
 from muniment.domain.world import World
 
@@ -62,14 +63,19 @@ Command = Report | Attest | Unstick | LiftQuarantine
 
 
 def boundary(command: Command, world: World) -> Query:
-    """The slot with every candidate; a quarantine is a fact of its pack."""
-    match command:
-        case LiftQuarantine():
-            return (packs.item(command.pack),)
-        case Unstick():
-            return reading(world, command.slot, command.pack)
-        case _:
-            return reading(world, command.slot)
+    """The slot with every candidate, and the reports an attestation counts; a quarantine is a fact of its pack."""
+    if isinstance(command, LiftQuarantine):
+        return (packs.item(command.pack),)
+    if isinstance(command, Unstick):
+        return reading(world, command.slot, command.pack)
+    queried = reading(world, command.slot)
+    slot = world.slots.get(command.slot)
+    target = slot.targets.get(command.target) if slot is not None else None
+    if target is None or not target.active:
+        return queried
+    if isinstance(command, Report) and (command.status != "HEALTHY" or not _may_become_good(target)):
+        return queried  # years of reports need not be read to add one
+    return (*queried, reports(command.slot, target))
 
 
 def decide(world: World, command: Command, context: Context) -> Decision:
@@ -105,6 +111,12 @@ def decide(world: World, command: Command, context: Context) -> Decision:
         case Unstick():
             return _unstick(world, target, command, context)
     assert_never(command)
+
+
+def _may_become_good(target: Target) -> bool:
+    """What R4 asks beside reports and time."""
+    attested_already = any(item.pack == target.active for item in target.good())
+    return target.mode == "STEADY" and bool(target.confirmed_at) and not attested_already
 
 
 def unattested(target: Target, context: Context) -> list[str]:

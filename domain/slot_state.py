@@ -209,12 +209,22 @@ HANDLES: Handles = {
     "release.rolled_back/1": on_release_ended,
     "release.aborted/1": on_release_ended,
 }
-TYPES = tuple(sorted({*HANDLES, *CHANNEL_HANDLES}))
+HEALTH = "slot.health_reported/1"
+TYPES = tuple(sorted({*HANDLES, *CHANNEL_HANDLES} - {HEALTH}))
 
 
 def item(slot: str) -> Item:
-    """Everything that happens at one slot, its own pins and freezes included."""
+    """Everything that happens at one slot, its own pins and freezes included, but reports of health."""
     return Item(TYPES, (f"slot:{slot}",))
+
+
+def reports(slot: str, target: Target | None = None) -> Item:
+    """The reports of health at one slot; with a target, those that tell of the pack which it runs.
+
+    A switch begins them anew, and a report names the pack that is active when it is decided: no other one counts.
+    """
+    of = (f"pack:{target.active}", f"target:{target.target}") if target is not None else ()
+    return Item((HEALTH,), tuple(sorted((f"slot:{slot}", *of))))
 
 
 def items(slot: str) -> Query:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import tarfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,10 +13,12 @@ import pytest
 from muniment.app import explain, redecide
 from muniment.app.evidence_summary import summarized
 from muniment.app.reading import Reader
+from muniment.domain import slot_state
 from muniment.domain.errors import NotFoundError
 from muniment.store.api import Draft
 from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.memory import MemoryLog
+from muniment.store.open import open_log
 
 
 def _load_story() -> ModuleType:
@@ -71,8 +74,10 @@ def test_a_rollback_shows_its_candidates_and_facts(reader: Reader) -> None:
     assert [candidate["code"] for candidate in found["candidates"]][-1] == "chosen"
     assert "R5" in found["rule"]["id"]
     assert [event["position"] for event in found["events"]] == [82, 83, 84]
-    assert {81, 79, 40} <= {fact["position"] for fact in found["facts"]}
-    assert max(fact["position"] for fact in found["facts"]) <= 81
+    facts = {fact["position"] for fact in found["facts"]}
+    assert {79, 40} <= facts
+    assert 81 not in facts, "R5 looks at no report of health"
+    assert max(facts) <= 81
 
 
 def test_an_entity_is_explained_by_its_state_and_last_record(reader: Reader) -> None:
@@ -165,6 +170,46 @@ def test_a_fact_that_was_not_there_changes_the_answer(told: tuple[MemoryLog, Any
     found = [one for one in redecide.every(log) if one[0] == 67]
     assert found
     assert "types" in {one[1] for one in found}
+
+
+def rollback_query(log: MemoryLog) -> list[dict[str, Any]]:
+    (body,) = [body for at, body in log.read() if at == 82]
+    return list(json.loads(body)["basis"]["query"])
+
+
+def queried(log: MemoryLog, query: list[dict[str, Any]]) -> list[str]:
+    def change(record: dict[str, Any]) -> None:
+        record["basis"]["query"] = query
+
+    return [one.field for one in redecide.redecide(altered(log, 82, change), 82).divergences]
+
+
+def test_a_decision_of_the_first_version_selected_every_report(told: tuple[MemoryLog, Any, Path]) -> None:
+    """To the letter: each slot's item with the reports, in its order, and nothing more or less (decision 0015)."""
+    query = rollback_query(told[0])
+    slots = [item for item in query if item["tags"][0].startswith("slot:")]
+    assert slots
+    assert not any(slot_state.HEALTH in item["types"] for item in query)
+    wide = [
+        {**item, "types": sorted([*item["types"], slot_state.HEALTH])} if item in slots else item
+        for item in query
+    ]
+    assert queried(told[0], wide) == []
+    assert queried(told[0], [item for item in wide if item not in wide[-1:]]) == ["basis.query"]
+    assert queried(told[0], [*wide, {"tags": ["scope:dev"], "types": ["channel.frozen/1"]}]) == [
+        "basis.query"
+    ]
+    assert queried(told[0], wide[::-1]) == ["basis.query"]
+
+
+def test_a_store_of_the_first_version_comes_out_as_recorded(tmp_path: Path) -> None:
+    golden = Path(__file__).parents[1] / "golden" / "stores" / "sqlite-1.tar.gz"
+    with tarfile.open(golden) as tar:
+        tar.extractall(tmp_path, filter="data")
+    with open_log(tmp_path, read_only=True) as log:
+        wide = [json.loads(body).get("basis", {}).get("query", []) for _, body in log.read()]
+        assert any(slot_state.HEALTH in item["types"] for query in wide for item in query)
+        assert list(redecide.every(log)) == []
 
 
 # -- evidence summary --------------------------------------------------------------------------------------------------
