@@ -245,8 +245,9 @@ def _index(records: RecordPass, store: Inspector, tables: Tables, ends: Ends) ->
                 named.get(number, "no such type"),
                 tables.types.get(number, "missing"),
             )
+    stored = store.histories(made, ends.indexed)
     for term, entries in made.items():
-        rows = store.history(term, ends.indexed)
+        rows = stored[term]
         wanted = pack(entries)
         if b"".join(data for _, data in rows if type(data) is bytes) != wanted or not _ordered(rows):
             records.found(

@@ -7,7 +7,7 @@ log that has no cells of its own (memory) it gives positions, leaves and bodies 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -79,8 +79,8 @@ class Inspector(Protocol):
         """Every row of the index."""
         ...
 
-    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:
-        """The rows of one term that begin after a position: (first, entries), in order."""
+    def histories(self, terms: Collection[Term], after: int) -> dict[Term, list[tuple[Any, Any]]]:
+        """The rows of each term that begin after a position: (first, entries), in order."""
         ...
 
     def term(self, term: Term) -> Any:
@@ -248,8 +248,8 @@ class SqliteInspector(SqliteReader):
     def postings(self) -> Iterator[list[PostingCells]]:
         return self._rows("SELECT term, first, entries FROM postings ORDER BY term, first")
 
-    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:
-        return [row for rows in self._rows(_HISTORY, (term, after)) for row in rows]
+    def histories(self, terms: Collection[Term], after: int) -> dict[Term, list[tuple[Any, Any]]]:
+        return {term: [row for rows in self._rows(_HISTORY, (term, after)) for row in rows] for term in terms}
 
     def term(self, term: Term) -> Any:
         return term
@@ -321,8 +321,8 @@ class LogInspector:
     def postings(self) -> Iterator[list[PostingCells]]:
         return iter(())
 
-    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:  # noqa: ARG002  # there is no index
-        return []
+    def histories(self, terms: Collection[Term], after: int) -> dict[Term, list[tuple[Any, Any]]]:  # noqa: ARG002
+        return {term: [] for term in terms}  # there is no index
 
     def term(self, term: Term) -> Any:
         return term

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,7 @@ from muniment.domain.errors import NotFoundError
 from muniment.store import migrations, postgres_facts
 from muniment.store.api import not_finished
 from muniment.store.inspect import MAX_POSITION, MIN_POSITION, PAGE, Cells, PostingCells, Tables
+from muniment.store.postgres_arrays import ByteaArray
 from muniment.store.postgres_errors import from_postgres
 from muniment.store.postgres_pool import connect
 from muniment.store.postgres_reads import term_key
@@ -29,7 +30,7 @@ from psycopg import sql
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RECORDS = "SELECT position, uuid_send(id), leaf, body FROM {s}.records WHERE position >= %s AND position <= %s ORDER BY position"
 _POSTINGS = "SELECT term, first, entries FROM {s}.postings ORDER BY term, first"
-_HISTORY = "SELECT first, entries FROM {s}.postings WHERE term = %s AND first > %s ORDER BY first"
+_HISTORIES = "SELECT term, first, entries FROM {s}.postings WHERE term = ANY(%s::bytea[]) AND first > %s ORDER BY term, first"
 _comment = re.compile(r"muniment log: kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
 _number = re.compile(rb"#([1-9][0-9]{0,8})").fullmatch
 
@@ -164,8 +165,12 @@ class PostgresInspector(PostgresReader):
         for rows in self._rows(_POSTINGS):
             yield [(_term(term), first, entries) for term, first, entries in rows]
 
-    def history(self, term: Term, after: int) -> list[tuple[Any, Any]]:
-        return [row for rows in self._rows(_HISTORY, (term_key(term), after)) for row in rows]
+    def histories(self, terms: Collection[Term], after: int) -> dict[Term, list[tuple[Any, Any]]]:
+        found: dict[bytes, list[tuple[Any, Any]]] = {term_key(term): [] for term in terms}
+        for rows in self._rows(_HISTORIES, (ByteaArray(list(found)), after)):
+            for key, first, entries in rows:
+                found[bytes(key)].append((first, entries))
+        return {term: found[term_key(term)] for term in terms}
 
     def term(self, term: Term) -> Any:
         return _term(term_key(term))
