@@ -12,7 +12,7 @@ from muniment.domain.errors import ConflictError, UnavailableError
 from muniment.store import base, indexed_log, postgres_listen, postgres_write
 from postgres_programs import wait
 from postgres_proxy import Point, Proxy
-from stores import PATIENCE_S, Store, check_whole, draft, schema
+from stores import PATIENCE_S, Store, bounded, check_whole, draft, schema
 
 SEEDS = range(10)
 NEVER_S = 3600.0  # a poll that does not come within a test
@@ -223,8 +223,7 @@ def test_a_subscription_says_that_the_server_is_gone_and_goes_on_behind_its_last
     reader = store.open()
     subscription, found = reader.subscribe(poll_s=0.01), []
     for stop in [*sorted(rng.sample(range(1, 30), 2)), 30]:
-        while len(found) < stop:
-            found.append(next(subscription)[0])
+        take(subscription, found, stop)
         server.stop(rng.choice(("fast", "immediate")))
         with pytest.raises(UnavailableError):  # a page that it has already may come first
             found.extend(position for position, _ in subscription)
@@ -232,11 +231,15 @@ def test_a_subscription_says_that_the_server_is_gone_and_goes_on_behind_its_last
             next(subscription)
         server.start()
     log.append([draft(n) for n in range(30, 40)])
-    while len(found) < 40:
-        found.append(next(subscription)[0])
+    take(subscription, found, 40)
     assert list(range(1, 41)) == found
     anew = reader.subscribe(after=25)
     assert list(range(26, 41)) == [next(anew)[0] for _ in range(15)]
+
+
+def take(subscription, found, count):
+    """Follow until so many are there; a record that never comes is a failure, not a hang."""
+    bounded(lambda: [found.append(next(subscription)[0]) for _ in range(count - len(found))])
 
 
 @pytest.mark.parametrize("kind", ["pages", "read", "reverse", "leaves"])
