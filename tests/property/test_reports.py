@@ -68,7 +68,8 @@ def test_a_report_that_is_not_healthy_counts_nothing_and_revokes(shop: Any) -> N
 
 
 def test_an_attestation_that_is_asked_for_says_what_is_missing_from_the_reports(shop: Any) -> None:
-    read(shop, slot.Report(shop.where, "t1", "UNHEALTHY", []))
+    _, reports = read(shop, slot.Report(shop.where, "t1", "UNHEALTHY", []))
+    assert reports == [], "it makes nothing good"
     outcome, reports = read(shop, slot.Attest(shop.where, "t1"))
     assert "last_report_failed" in outcome.refusal.facts
     assert outcome.refusal.cause.position == len(shop.facts()) - 1
@@ -89,6 +90,18 @@ def test_the_gate_reads_the_targets_of_its_stage(shop: Any) -> None:
         outcome, reports = read(shop, command)
         assert outcome.refusal is None
         assert reports == []
+
+
+def test_a_release_of_what_runs_already_is_not_judged_before_it_is_exposed(shop: Any) -> None:
+    for target in ("t1", "t2"):
+        healthy(shop, target)
+    shop.now += 60_000_000
+    stages = [Stage([shop.where], 100_000, 0)]
+    for command in (release.Complete("r-0"), release.Create("r-1", shop.pack, stages), release.Start("r-1")):
+        assert read(shop, command)[0].refusal is None
+    outcome, reports = read(shop, release.Promote("r-1", ""))
+    assert outcome.event("release.exposed/1")
+    assert reports == []
 
 
 def test_an_incident_is_resolved_by_reports_only(shop: Any) -> None:

@@ -367,6 +367,23 @@ def test_nothing_failing_is_refused_and_says_what_runs_where(here):
         assert ["a", "b"] == names, "the pack fails on b, so it fails"
 
 
+def test_a_target_is_as_healthy_as_its_last_report_since_the_switch(here):
+    with here.open() as s:
+        one = here.good(s, 1)
+        here.healthy(s, status="UNHEALTHY")
+        here.healthy(s)
+        assert ("HEALTHY", one) == (state(s).health.status, state(s).health.pack)
+        here.healthy(s, status="DEGRADED")
+        assert state(s).health.failed
+        here.healthy(s)
+        two = here.good(s, 2)
+        assert two == state(s).health.pack
+        here.healthy(s, status="UNHEALTHY")
+        ((_, done),) = activating.rollback(s, Options(), shop.EU)
+        assert one == done.pack == state(s).active
+        assert state(s).health is None, "what was told of it before it came back is no report of now"
+
+
 def test_a_named_target_is_meant_whatever_it_runs(half):
     _here, s, (one, _two, three) = half
     ((_, done),) = activating.rollback(s, Options(), shop.EU, target="b")

@@ -11,14 +11,16 @@ import pytest
 from muniment.app import worlds
 from muniment.app.handlers import Handler, Outcome, Request
 from muniment.app.worlds import Worlds
-from muniment.domain import channel, intake, slot
+from muniment.domain import channel, commands, intake, slot
 from muniment.domain.admin import Init
 from muniment.domain.channel_state import scope_item
 from muniment.domain.decision import ActorRef
-from muniment.domain.envelope import VERSION, halves
+from muniment.domain.envelope import VERSION, halves, read_facts
 from muniment.domain.errors import InvalidError, MunimentError, UnavailableError
+from muniment.domain.folding import FOLD
 from muniment.domain.query import Item
-from muniment.store.api import Draft, Log
+from muniment.domain.world import World, fold
+from muniment.store.api import Appended, Draft, Log
 from muniment.store.memory import MemoryLog
 
 ALICE = ActorRef("alice")
@@ -230,6 +232,146 @@ def test_a_world_larger_than_all_bounds_is_right_and_not_kept(
     store.ask(freeze("f1"))
     assert "channel.freeze_used" == store.agree(freeze("f1")).refusal.rule
     assert [{}, {}] == [one.by_query for w in store.handler._worlds for one in (w._worlds, w._reads)][:2]
+
+
+def test_a_log_that_is_behind_makes_the_handler_begin_anew(store: Store) -> None:
+    """Each look at the log finds the size that was kept, and only the append finds out that the log is another one."""
+    store.ask(freeze("f1"))
+    kept = store.handler._worlds[0]
+    size, roots = store.log.log.frontier()
+    restored = store.filled()
+    answers = [(size, roots)]
+    frontier, append = restored.frontier, restored.append
+
+    def once(*args: Any, **how: Any) -> Any:
+        store.log.log = restored
+        restored.frontier = frontier
+        return append(*args, **how)
+
+    restored.frontier = lambda: answers[0]
+    restored.append = once
+    store.log.log = restored
+    outcome = store.ask(freeze("f2"))
+    assert [4] == outcome.positions
+    assert kept not in store.handler._worlds
+
+
+def kept_worlds(store: Store) -> Worlds:
+    """Two queries that share an item, so that the facts of the first are split."""
+    kept = Worlds(store.log)
+    kept.advance()
+    one, two, policy = scope_item("prod"), scope_item("prod/stable"), scope_item("*")
+    kept.world((one, policy))
+    kept.world((two, policy))
+    return kept
+
+
+def told_anew(store: Store, kept: Worlds) -> None:
+    """Whatever is kept is what a reader of the log finds now."""
+    kept.advance()
+    for query, found in kept._worlds.by_query.items():
+        facts = read_facts(store.log.log.read(query))
+        assert found.world == fold(World(), facts, FOLD)
+    for query, found in kept._reads.by_query.items():
+        expected = list(store.log.log.read(query))
+        assert [position for position, _ in expected] == [fact.position for fact in found.facts]
+    for shelf in (kept._worlds, kept._reads):
+        assert shelf._bytes == sum(found.size for found in shelf.by_query.values())
+
+
+def test_what_is_kept_is_what_a_reader_finds(store: Store) -> None:
+    store.ask(freeze("f1"))
+    kept = kept_worlds(store)
+    assert len(kept._reads.by_query) == 3, "an item each"
+    told_anew(store, kept)
+    store.ask(channel.FreezeScope("prod/stable", "f2", "FORWARD", ""), store.new_handler())
+    store.ask(channel.Declare("prod/canary", ["all"], []), store.new_handler())
+    store.ask(freeze("f3"), store.new_handler())
+    told_anew(store, kept)
+
+
+def test_a_record_is_taken_in_once_however_many_of_its_tags_are_asked_for(store: Store) -> None:
+    kept = Worlds(store.log)
+    kept.advance()
+    slot_of, pack_of = "slot:prod/stable/all", "pack:sha256:" + "1" * 64
+    types = ("slot.health_reported/1",)
+    query = (Item(types, (pack_of,)), Item(types, (slot_of,)))
+    kept.world(query)
+    place = {"slot": "prod/stable/all", "target": "t1", "pack": ""}
+    report = {**place, "status": "HEALTHY", "failed": False, "signals": [], "reason": ""}
+    store.observe(*types, report, [pack_of, slot_of])
+    kept.advance()
+    assert [4] == [fact.position for fact in kept._reads.by_query[query].facts]
+    ((_, body),) = store.log.log.read(after=3)
+    assert len(body) == kept._reads.by_query[query].size
+    assert kept.world(query).slots["prod/stable/all"].targets["t1"].healthy == 1
+
+
+def test_what_was_appended_since_it_looked_is_in_no_world_yet(store: Store) -> None:
+    kept = Worlds(store.log)
+    kept.advance()
+    store.ask(freeze("f1"))
+    query = (scope_item("prod"),)
+    assert {} == kept.world(query).scopes
+    kept.advance()
+    assert ["f1"] == list(kept.world(query).scopes["prod"].freezes)
+
+
+@pytest.mark.parametrize("type_", ["channel.unpinned/1", "slot.health_reported/1"])
+def test_a_record_of_another_type_is_not_taken_in(store: Store, type_: str) -> None:
+    kept = Worlds(store.log)
+    kept.advance()
+    query = (Item(("channel.frozen/1",), ("scope:prod",)),)
+    kept.world(query)
+    store.observe(type_, {"scope": "prod"}, ["scope:prod"])
+    kept.advance()
+    assert [] == kept._reads.by_query[query].facts
+
+
+def test_only_what_came_right_behind_is_taken_in_unread(store: Store) -> None:
+    kept = kept_worlds(store)
+    at = kept.at
+    id_ = str(uuid.UUID(int=10**6, version=4))
+    draft = Draft(id_, "channel.frozen/1", ("scope:prod",), b"{}", b"")
+    for answer in (Appended(at + 2, at + 2, ""), Appended(at, at, ""), Appended(at + 1, at + 1, "", True)):
+        kept.appended(answer, [draft])
+        assert kept.at == at
+    told_anew(store, kept)
+
+
+def test_a_log_that_grew_by_more_than_is_followed_is_not_read_to_its_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worlds, "MAX_NEW", 2)
+    kept = kept_worlds(store)
+    for number in range(3):
+        store.ask(freeze(f"g{number}"), store.new_handler())
+    store.log.asked.clear()
+    assert kept.advance() == store.log.log.frontier()[0]
+    assert ["frontier"] == store.log.asked
+    assert [{}, {}, {}] == [kept._worlds.by_query, kept._reads.by_query, kept._by_tag]
+    store.log.log = store.filled()
+    kept.world((scope_item("prod"),))
+    store.log.asked.clear()
+    assert kept.advance() == 3
+    assert ["frontier"] == store.log.asked, "a shorter log has nothing that could follow"
+
+
+def test_a_decider_changes_no_world(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison that the property test makes sees one that does."""
+    store.ask(freeze("f1"))
+    told_anew(store, store.handler._worlds[0])
+    decider = commands.DECIDERS[channel.FreezeScope]
+
+    def careless(world: World, command: Any, context: Any) -> Any:
+        decided = decider.decide(world, command, context)
+        world.scope("prod").freezes.clear()
+        return decided
+
+    monkeypatch.setitem(commands.DECIDERS, channel.FreezeScope, decider._replace(decide=careless))
+    store.ask(freeze("f2"))
+    with pytest.raises(AssertionError):
+        told_anew(store, store.handler._worlds[0])
 
 
 def test_threads_that_share_a_handler_see_every_record(store: Store) -> None:
