@@ -11,7 +11,8 @@ from typing import Any
 
 from muniment import __version__
 from muniment.app import memo as memos
-from muniment.app.projecting import Progress, advance, current, fold, from_zero, places, quiet_collector
+from muniment.app.collector import quiet_collector
+from muniment.app.projecting import Progress, advance, current, fold, from_zero, places
 from muniment.domain.errors import UnavailableError, UnfitError
 from muniment.projections import digest as digests
 from muniment.projections.fold import Stopped

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from muniment.app import home as homes
 from muniment.app import memo as memos
-from muniment.app.projecting import quiet_collector
+from muniment.app.collector import quiet_collector
 from muniment.app.session import EXPORTS, folder_for
 from muniment.app.verify_evidence import EvidencePass
 from muniment.app.verify_exports import Anchor, exported

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from muniment.app.collector import quiet_collector
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_facts, read_names
 from muniment.domain.errors import MunimentError
@@ -119,8 +120,9 @@ class Worlds:
         """
         kept = self._worlds.used(query)
         if kept is None:
-            facts, size = self._facts(query)
-            world = fold(World(), facts, FOLD)
+            with quiet_collector():
+                facts, size = self._facts(query)
+                world = fold(World(), facts, FOLD)
             size = size if size <= _SMALL else len(msgspec.msgpack.encode(world))
             kept = _Kept(query, size, [], world)
             self._keep(kept)

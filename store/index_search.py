@@ -10,6 +10,7 @@ the page, not on the log:
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -41,12 +42,14 @@ class Search:
         self._reads = reads
         self._tail = tail
         self._arms = list(dict.fromkeys(self._compile(query)))
+        self._ahead: dict[Arm, tuple[int, int, list[int]]] = {}  # the hits of an arm in (after, reached]
 
     def positions(self, after: int, until: int, size: int, *, reverse: bool) -> list[int]:
         """The first `size` matches of `after < position <= until`, from the end if reversed."""
         if len(self._arms) == 1:
             return self._walk(self._arms[0], after, until, size, reverse=reverse)
-        found = {at for arm in self._arms for at in self._walk(arm, after, until, size, reverse=reverse)}
+        walk = self._walk_back if reverse else self._walk_on
+        found = {at for arm in self._arms for at in walk(arm, after, until, size)}
         return sorted(found, reverse=reverse)[:size]
 
     def page(self, after: int, until: int, size: int, *, reverse: bool) -> Page:
@@ -75,6 +78,22 @@ class Search:
             dict.fromkeys(tags),
             key=lambda tag: (self._reads.rows_of(tag, PROBE), len(self._tail.of(tag))),
         )
+
+    def _walk_back(self, arm: Arm, after: int, until: int, size: int) -> list[int]:
+        return self._walk(arm, after, until, size, reverse=True)
+
+    def _walk_on(self, arm: Arm, after: int, until: int, size: int) -> list[int]:
+        """Walk forward, and page after page over no entry twice: an arm of few hits reaches far ahead of the others."""
+        start, reached, hits = self._ahead.get(arm, (after, after, []))
+        if not start <= after <= reached:
+            reached, hits = after, []
+        hits = hits[bisect_right(hits, after) :]
+        if (wanted := size - len(hits)) > 0 and reached < until:
+            more = self._walk(arm, reached, until, wanted, reverse=False)
+            reached = more[-1] if len(more) == wanted else until
+            hits += more
+        self._ahead[arm] = (after, reached, hits)
+        return hits[: min(size, bisect_right(hits, until))]
 
     def _walk(self, arm: Arm, after: int, until: int, size: int, *, reverse: bool) -> list[int]:
         found: list[int] = []
