@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -98,4 +99,15 @@ def _early_output(settings: Settings, words: list[str]) -> None:
 
 def main() -> None:
     """Entry of the console script."""
+    _fill_closed_streams()
     sys.exit(run())
+
+
+def _fill_closed_streams() -> None:
+    """Occupy standard streams that were given closed (`>&-`), or a file of the store would get their number.
+
+    Standard output is then one that takes nothing, so that an answer nobody can get is not exit 0.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - it stays until the end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -168,6 +169,14 @@ def test_a_full_disk_on_standard_output_is_an_error(told: Path) -> None:
             muniment("history", "list"), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
         )
     assert done.returncode not in (0, 141)
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 8), ("2>&-", 0), (">&- 2>&-", 8), ("<&- >&- 2>&-", 8)])
+def test_a_closed_stream_is_no_fault_and_no_file_gets_its_number(told: Path, closed: str, code: int) -> None:
+    words = shlex.join(muniment("history", "list"))
+    assert (
+        subprocess.run(["sh", "-c", f"{words} {closed}"], capture_output=True, timeout=60).returncode == code
+    )
 
 
 def test_a_real_terminal_gets_the_aligned_table(told: Path) -> None:
