@@ -22,7 +22,7 @@ from muniment.store.api import Log
 from muniment.store.memos import MemoPlace
 from muniment.store.merkle import Frontier
 
-STALE = 8
+STALE = UNSAVED = 8
 WRONG = 7
 
 
@@ -91,7 +91,8 @@ def rebuild(
     restart: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fold from zero beside the live memos, compare, swap (`projection.rebuild/1`); `exit_code` 7 if they differ.
+    """Fold from zero beside the live memos, compare, swap (`projection.rebuild/1`); `exit_code` 7 if they differ, 8 if
+    memos that were asked for as `shared` could not be saved (in a home it costs time only).
 
     Args:
         shared: the memos that the store shares, instead of those in the reader's home.
@@ -125,7 +126,7 @@ def rebuild(
         "verdict": "different" if differ else "equal" if before else "nothing to compare with",
         "began": start,
         "note": note,
-        "exit_code": WRONG if differ else 0,
+        "exit_code": WRONG if differ else UNSAVED if shared and note else 0,
         "next": None,
         "omitted": 0,
     }

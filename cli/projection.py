@@ -83,6 +83,8 @@ def _kept(place: dict[str, Any]) -> str:
 def rebuild(settings: Settings, shared: bool, restart: bool) -> Rows:
     """Fold every view anew from the first record, compare, swap; exit 7 if the saved one differs.
 
+    Exit 8 if memos that are --shared could not be saved.
+
     What is live stays until the end. One that was cut short goes on from the last memo it saved.
     """
     from muniment.app import rebuilding

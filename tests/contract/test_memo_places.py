@@ -151,9 +151,10 @@ def test_a_role_without_rights_on_memos_reads_without_them(
                 assert (found.cursor.position, found.cursor.memo) == (600, 0)
                 (home, store) = rebuilding.status(log, tmp_path / "reader")["memos"]
                 assert (home["note"], "may not do that" in store["note"]) == ("", True)
-                note = rebuilding.rebuild(log, tmp_path / "writer", shared=True)["note"]
-                assert note.startswith("memo not written")
-                assert "may not do that" in note
+                said = rebuilding.rebuild(log, tmp_path / "writer", shared=True)
+                assert said["note"].startswith("memo not written")
+                assert "may not do that" in said["note"]
+                assert said["exit_code"] == 8, "who asked for shared memos got none"
         finally:
             db.execute(f"DROP OWNED BY {role}")
             db.execute(f"DROP ROLE {role}")
