@@ -31,6 +31,7 @@ _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _RECORDS = "SELECT position, uuid_send(id), leaf, body FROM {s}.records WHERE position >= %s AND position <= %s ORDER BY position"
 _POSTINGS = "SELECT term, first, entries FROM {s}.postings ORDER BY term, first"
 _HISTORIES = "SELECT term, first, entries FROM {s}.postings WHERE term = ANY(%s::bytea[]) AND first > %s ORDER BY term, first"
+_MAINTENANCE = "SELECT m.position, body FROM {s}.maintenance AS m LEFT JOIN {s}.records USING (position) ORDER BY m.position"
 _comment = re.compile(r"muniment log: kind=(records|opaque) schema=([0-9]{1,6})").fullmatch
 _number = re.compile(rb"#([1-9][0-9]{0,8})").fullmatch
 
@@ -176,13 +177,19 @@ class PostgresInspector(PostgresReader):
         return _term(term_key(term))
 
     def integrity(self) -> list[str]:
-        """Whether an id stands twice, as the rows themselves say, not their index. More needs `amcheck` and a superuser."""
+        """Whether an id stands twice, as the rows themselves say, not their index, and whether each row of maintenance names a
+        record that declares it (who may pass by triggers needs none). More needs `amcheck` and a superuser.
+        """
         self._few("SET LOCAL enable_indexscan = off")
         self._few("SET LOCAL enable_indexonlyscan = off")
         for ids, different in self._few("SELECT count(id), count(DISTINCT id) FROM {s}.records"):
             if ids != different:
                 return [f"{ids - different} ids are used more than once"]
-        return []
+        return [
+            f"maintenance row {position}: record {position} declares none"
+            for position, body in self._few(_MAINTENANCE)
+            if b'"type":"store.maintenance_declared/' not in bytes(body or b"")
+        ]
 
 
 def _term(key: Any) -> Any:

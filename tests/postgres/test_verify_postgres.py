@@ -241,6 +241,16 @@ def test_an_id_that_stands_twice_is_found(url: str, attacker: Any, tmp_path: Pat
         attacker.execute("CREATE UNIQUE INDEX records_by_id ON records (id) WHERE id IS NOT NULL")
 
 
+def test_maintenance_that_no_record_declares_is_found(url: str, attacker: Any, tmp_path: Path) -> None:
+    attacker.execute("INSERT INTO maintenance VALUES (50, 'x', now(), pg_current_xact_id())")
+    try:
+        report = verify(url, tmp_path)
+    finally:
+        attacker.execute("DELETE FROM maintenance")
+    found(report, "store.integrity")
+    assert report.failed() == ["store.integrity"]
+
+
 def test_no_log_is_not_found(url: str, tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         verify(f"{url}{'&' if '?' in url else '?'}schema=nowhere", tmp_path)
