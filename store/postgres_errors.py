@@ -12,6 +12,7 @@ from muniment.domain.errors import (
     MunimentError,
     NotFoundError,
     UnavailableError,
+    UnfitError,
     UsageError,
     WrongError,
 )
@@ -55,6 +56,18 @@ _BY_STATE: dict[str, _Meaning] = {
     "57014": (UnavailableError, "store.timeout", "the server gave up on a statement", "try again"),
     "40001": (UnavailableError, "store.locked", "the server gave up on a transaction", "try again"),
     "40P01": (UnavailableError, "store.locked", "the server gave up on a transaction", "try again"),
+    "22P05": (
+        UnfitError,
+        "store.encoding",
+        "the database cannot hold every character",
+        "createdb --encoding=UTF8 --template=template0",
+    ),
+    "42939": (
+        UsageError,
+        "store.url",
+        "PostgreSQL keeps names like this for itself",
+        "name another with schema=, not pg_…",
+    ),
     "25P03": _GONE,
     "25P04": _GONE,
     "58030": (UnavailableError, "store.io", "the server cannot read or write", "check its disk"),

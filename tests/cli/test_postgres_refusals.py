@@ -258,6 +258,18 @@ def test_who_may_not_even_look(cli: Callable[..., Any], server: Server, database
     refused(cli, auditor, "history list", 4, "store.rights")
 
 
+def test_a_schema_whose_name_the_server_keeps(cli: Callable[..., Any], server: Server, database: str) -> None:
+    for line in ("init", "store migrate", "store migrate --no-roles"):
+        refused(cli, f"{server.url(database)}&schema=pg_x", line, 2, "store.url", "schema=")
+
+
+def test_a_database_in_another_encoding(cli: Callable[..., Any], server: Server) -> None:
+    server.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    for line in ("init", "store migrate --no-roles"):
+        refused(cli, server.url("latin"), line, 9, "store.encoding", "UTF8")
+    refused(cli, server.url("latin"), "history list", 3, "store.not_found")
+
+
 def test_who_may_not_make_a_schema(cli: Callable[..., Any], server: Server, database: str) -> None:
     server.execute(f"ALTER DATABASE {database} OWNER TO postgres")
     refused(cli, server.tcp_url(database, "team", SECRET), "init", 4, "store.rights")
