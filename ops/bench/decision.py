@@ -27,7 +27,7 @@ HEALTH_USUAL = 30
 
 DECIDE = "muniment decision, build"
 APPEND = "muniment append, prepared"
-BARE = "bare sqlite3, same bytes"
+BARE = "bare, same bytes"
 SYNC = "fdatasync of 4 KiB"
 
 

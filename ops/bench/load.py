@@ -57,6 +57,8 @@ def _table(size: int, options: Options) -> Table:
         for k, found in enumerate(large_build(size)):
             if k < SELECTED - 1:  # the library's first event makes the aggregate
                 subject.note(**peers.fields(found))
+            if k % 200 == 199:  # over PostgreSQL a save of more than a megabyte hangs for ever
+                app.save(subject)
         app.save(subject)
         bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
         bare.fill(size)

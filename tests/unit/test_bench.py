@@ -28,7 +28,7 @@ CASES = {  # benchmark -> rows that its first table must have
     "decision": {
         "muniment decision, build",
         "muniment append, prepared",
-        "bare sqlite3, same bytes",
+        "bare, same bytes",
         "eventsourcing save",
         "fdatasync of 4 KiB",
     },
