@@ -158,13 +158,20 @@ def follow(settings: Settings, after: int | None) -> Rows:
 def _followed(settings: Settings, where: dict[str, str], after: int | None) -> Iterator[dict[str, Any]]:
     from muniment.app.history import followed
     from muniment.cli.refs import reader
+    from muniment.domain.errors import UnavailableError
 
     with settings.open() as session:
-        rows = followed(session.log, reader(settings, session), where=where, after=after)
+        whole = reader(settings, session)
+        last = whole.size if after is None else after
+        rows = followed(session.log, whole, where=where, after=last)
         try:
             for number, row in enumerate(rows, 1):
                 yield row
+                last = row["position"]
                 if settings.limit is not None and number >= settings.limit:
                     return
+        except UnavailableError as error:
+            error.hint = f"the same with --after {last} goes on where this ended"
+            raise
         finally:
             rows.stop()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -133,3 +135,24 @@ def test_evidence_in_a_shared_folder(
     assert do(cli, "evidence-summary", "in-1", "--check")["data"]["verdict"] == "checked"
     (shared / "evidence").rename(shared / "gone")
     assert do(cli, "verify", "store", "--no-remember", code=8)["data"]["ok"] is False
+
+
+def test_who_follows_is_told_from_where_to_go_on(
+    cli: Callable[..., Any], postgres_place: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
+    with postgres_place.server() as server:
+        monkeypatch.setenv("MUNIMENT_STORE", server.url())
+        assert cli("init").code == 0
+        program = [sys.executable, "-c", "from muniment.cli.main import main; main()"]
+        following = subprocess.Popen(
+            [*program, "history", "follow", "--after", "1", "-o", "jsonl"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert following.stdout is not None
+        assert json.loads(following.stdout.readline())["position"] == 2
+        server.stop("immediate")
+        _, said = following.communicate(timeout=60)
+    assert following.returncode == 8
+    assert "--after 2 " in json.loads(said)["hint"]
