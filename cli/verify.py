@@ -168,12 +168,25 @@ def lines(data: dict[str, Any], code: int, *, verbose: bool) -> list[str]:
     out += [f"  root     {head['root']}"] if head["root"] else []
     if code == 7:
         out.append(f"  sound    the first {counted(data['provable_prefix'], 'record')}")
+        if _evidence_elsewhere(checks):
+            out.append(
+                "  look     does the evidence lie elsewhere? (evidence= in the store's URL, MUNIMENT_EVIDENCE)"
+            )
         out.append("  next     keep a copy of the store as it is, then restore it from a copy that verifies")
     elif code:  # nothing is known to be wrong, so nothing is to be restored
         out.append(
             "  next     let this user read what could not be read (permission, mount, lock), then verify again"
         )
     return out
+
+
+def _evidence_elsewhere(checks: list[dict[str, Any]]) -> bool:
+    """Tell whether nothing is wrong but that files of evidence are missing: another place is likelier than a loss."""
+    failed = [row for row in checks if row["verdict"] == "fail"]
+    findings = [item for row in failed for item in row["findings"]]
+    return all(row["id"].startswith("evidence.") for row in failed) and any(
+        item.get("detail", "").startswith("missing: ") for item in findings
+    )
 
 
 def _span(first: int, last: int) -> str:

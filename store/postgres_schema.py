@@ -83,13 +83,13 @@ def identify(db: Connection, place: Place) -> Found:
     return found
 
 
-def demand_durable(found: Found, place: Place) -> None:
+def demand_durable(durable: bool, place: Place) -> None:
     """Refuse to write where a commit may be lost.
 
     Raises:
         UnfitError: the server runs with `fsync = off`.
     """
-    if not found.durable:
+    if not durable:
         raise UnfitError(
             f"{place.name}: the server does not keep what it acknowledges",
             code="store.not_durable",
@@ -104,13 +104,15 @@ def create(db: Connection, place: Place, kind: str) -> None:
 
     Raises:
         ConflictError: there is a log, or something else.
-        DeniedError: this role may not create it.
+        DeniedError: this role may not create it. UnfitError: see `demand_durable`.
     """
     if kind not in (KIND_RECORDS, KIND_OPAQUE):
         raise InvalidError(
             f"no such kind of log: {kind}", code="store.kind", expected=[KIND_OPAQUE, KIND_RECORDS]
         )
     try:
+        (fsync,) = db.execute("SELECT current_setting('fsync')").fetchall()[0]
+        demand_durable(fsync == "on", place)
         with db.transaction():
             lock(db, place)
             if db.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (place.schema,)).fetchone():
@@ -205,19 +207,20 @@ def demand_empty(db: Connection, place: Place) -> None:
     Raises:
         ConflictError: `store.exists`.
     """
+    # Whatever lies in a schema depends on it: tables, functions, types, operators; default rights are no such thing.
     comment, objects = db.execute(
-        "SELECT obj_description(oid, 'pg_namespace'),"
-        " (SELECT count(*) FROM pg_class WHERE relnamespace = n.oid)"
-        " + (SELECT count(*) FROM pg_proc WHERE pronamespace = n.oid) FROM pg_namespace AS n WHERE nspname = %s",
+        "SELECT coalesce(obj_description(oid, 'pg_namespace'), ''), (SELECT count(*) FROM pg_depend"
+        " WHERE refclassid = 'pg_namespace'::regclass AND refobjid = n.oid"
+        " AND classid <> 'pg_default_acl'::regclass) FROM pg_namespace AS n WHERE nspname = %s",
         (place.schema,),
     ).fetchall()[0]
-    if read_comment(comment or ""):
+    if read_comment(comment):
         raise _exists(place)
-    if objects:
+    if objects or comment:
         raise ConflictError(
             f"{place.name}: the schema is in use by something else",
             code="store.exists",
             hint="name another with schema=; a log has a schema of its own",
-            expected="no tables and functions",
-            found=objects,
+            expected="nothing in it, and no comment",
+            found=f"{objects} objects, comment {comment[:60]!r}",
         )

@@ -136,7 +136,7 @@ class PostgresWriter(Writer):
         if self._db is None or self._db.closed:
             db = connect(self._place, lock_s=LOCK_S)
             try:
-                demand_durable(identify(db, self._place), self._place)
+                demand_durable(identify(db, self._place).durable, self._place)
             except BaseException:
                 db.close()
                 raise
@@ -237,7 +237,10 @@ class PostgresWriter(Writer):
             return error
         if self._db is not None and is_lost(error):
             self._db.close()
-        return from_postgres(error, self._name)
+        said = from_postgres(error, self._name)
+        if not self._in_doubt:
+            said.context["written"] = "nothing"
+        return said
 
     def _run(self, query: sql.Composed, given: Sequence[Any]) -> list[Any]:
         assert self._db is not None

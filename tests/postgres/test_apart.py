@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from muniment.domain.errors import ConflictError, UnavailableError
 from muniment.store import base, indexed_log, postgres_listen, postgres_write
+from muniment.store.postgres_log import PostgresLog
 from postgres_programs import wait
 from postgres_proxy import Point, Proxy
 from stores import PATIENCE_S, Store, bounded, check_whole, draft, schema
@@ -286,3 +287,28 @@ def test_a_follower_of_a_log_that_lost_records_says_so(pg_url, stores):
     with pytest.raises(UnavailableError) as caught:
         next(subscription)
     assert caught.value.code == "store.behind"
+
+
+@pytest.mark.parametrize(
+    "stands",
+    [
+        "COMMENT ON SCHEMA taken IS 'billing'",
+        "CREATE TYPE taken.colour AS ENUM ('red')",
+        "CREATE DOMAIN taken.whole AS int CHECK (VALUE > 0)",
+        "CREATE SEQUENCE taken.numbers",
+        'CREATE COLLATION taken.plain FROM "C"',
+    ],
+)
+def test_a_schema_in_which_something_stands_takes_no_log(pg_url, stands):
+    with psycopg.connect(pg_url, autocommit=True) as link:
+        link.execute("CREATE SCHEMA taken")
+        link.execute(stands)
+        with pytest.raises(ConflictError) as caught:
+            PostgresLog.create(f"{pg_url}&schema=taken")
+        assert caught.value.code == "store.exists"
+        assert link.execute("SELECT to_regclass('taken.records')").fetchone() == (None,), "nothing was made"
+    with psycopg.connect(pg_url, autocommit=True) as link:
+        link.execute(
+            "CREATE SCHEMA free; ALTER DEFAULT PRIVILEGES IN SCHEMA free GRANT SELECT ON TABLES TO PUBLIC"
+        )
+    PostgresLog.create(f"{pg_url}&schema=free").close()

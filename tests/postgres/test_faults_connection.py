@@ -336,14 +336,19 @@ def test_a_commit_is_durable_whatever_the_database_says(direct, stores, pg_url, 
 
 
 def test_a_server_without_fsync_is_not_written_to(postgres_place):
-    with postgres_place.server(fsync="off") as server, server.database() as name:
+    with postgres_place.server() as server, server.database() as name:
         store = Store(schema(server.url(name), "log"))
         log = store.create()
+        server.configure(fsync="off")
         with pytest.raises(UnfitError) as caught:
             log.append([draft(1)])
         assert caught.value.code == "store.not_durable"
         assert log.head().size == 0
         store.close()
+        with pytest.raises(UnfitError):
+            Store(schema(server.url(name), "other")).create()
+        said = server.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'other'", dbname=name)
+        assert said == [(0,)], "nothing was made"
 
 
 def test_the_clock_of_the_host_is_not_that_of_the_records(direct, monkeypatch, admin):
