@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,11 +60,16 @@ class Plan(NamedTuple):
 
 def steps(store: str, *, after: int = 0) -> list[Step]:
     """The steps of a kind of store (`sqlite`, `postgres`) beyond a version."""
+    return list(_steps_in(FOLDER, store)[after:])
+
+
+@cache  # every opening of a store asks
+def _steps_in(folder: Path, store: str) -> tuple[Step, ...]:
     found = sorted(
-        Step(int(match[1]), path) for path in FOLDER.glob(f"{store}_*.sql") if (match := _number(path.name))
+        Step(int(match[1]), path) for path in folder.glob(f"{store}_*.sql") if (match := _number(path.name))
     )
     assert [step.number for step in found] == list(range(1, len(found) + 1)), "a step is missing"
-    return found[after:]
+    return tuple(found)
 
 
 def version(store: str) -> int:

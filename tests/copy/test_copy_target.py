@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -240,7 +241,7 @@ def _one_of_many(source, url):
 
 def test_a_full_disk_leaves_it_unfinished_and_it_goes_on(source, tmp_path):
     target = tmp_path / "target"
-    command = f"ulimit -f 60; exec muniment store copy {source} {target}"
+    command = f"ulimit -f 60; exec {Path(sys.executable).parent}/muniment store copy {source} {target}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert done.returncode == 8, done.stderr
     if target.exists():

@@ -23,13 +23,18 @@ def told(tmp_path_factory):
     return base
 
 
-def run(base: Path, *words: str, code: int = 0) -> str:
+def environment(base: Path) -> dict[str, str]:
+    """With the installed command first, and a home of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("MUNIMENT_")}
     binaries = Path(sys.executable).parent
+    return {**kept, "PATH": f"{binaries}:{kept['PATH']}", "MUNIMENT_HOME": str(base / "home")}
+
+
+def run(base: Path, *words: str, code: int = 0) -> str:
     done = subprocess.run(
         ["muniment", *words],
         cwd=base,
-        env={**kept, "PATH": f"{binaries}:{kept['PATH']}", "MUNIMENT_HOME": str(base / "home")},
+        env=environment(base),
         capture_output=True,
         text=True,
         timeout=300,
@@ -116,7 +121,7 @@ def test_no_password_is_shown(told):
         done = subprocess.run(
             ["muniment", "store", *words, "-v"],
             cwd=told,
-            env={**os.environ, "MUNIMENT_HOME": str(told / "home")},
+            env=environment(told),
             capture_output=True,
             text=True,
             timeout=60,

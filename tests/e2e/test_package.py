@@ -170,7 +170,7 @@ def test_one_version_everywhere() -> None:
 def test_what_is_imported_is_declared() -> None:
     """Each dependency of pyproject has its line in decision 0004, and the other way round."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {re.split(r"[<>=]", line)[0] for line in project["dependencies"]}
+    declared = {re.split(r"[\[<>=]", line)[0] for line in project["dependencies"]}
     (decision,) = (ROOT / "ops" / "decisions").glob("0004-*.md")
     assert declared == set(
         re.findall(r"^\* `([a-z0-9-]+)`", decision.read_text(encoding="utf-8"), re.MULTILINE)
