@@ -7,12 +7,12 @@ A refusal is a record too, appended under the same condition (settled.md, 8).
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+from muniment.app.idempotency import key_item, key_tag, same_arguments
 from muniment.app.worlds import Worlds
 from muniment.domain import admin, commands, identity_state
 from muniment.domain.canonical import encode
@@ -391,30 +391,4 @@ def refusal_tags(args: dict[str, Any]) -> set[str]:
     return argument_tags(args) or {"scope:*"}
 
 
-def key_item(key: str) -> Item:
-    """The record of an idempotency key."""
-    return Item(tuple(sorted(TYPES())), (key_tag(key),))
-
-
-def key_tag(key: str) -> str:
-    """The tag of an idempotency key (settled.md, 9)."""
-    return "command:" + hashlib.sha256(key.encode()).hexdigest()
-
-
-def same_arguments(recorded: dict[str, Any], command: commands.AnyCommand) -> bool:
-    """Equal but for what a client makes anew each time: ids it generated, evidence it stored again, measured times."""
-    fresh = commands.arguments(command)
-    return all(recorded.get(name) == value for name, value in fresh.items() if name not in GENERATED)
-
-
-GENERATED = frozenset({"rollback", "activation", "attempt", "fetched_at", "freeze", "block"})
-
-
-def TYPES() -> list[str]:  # noqa: N802 - read as a constant; a function since the registry imports pydantic
-    """Every type of the registry."""
-    from muniment.domain.records import TABLE
-
-    return list(TABLE)
-
-
-__all__ = ["Handler", "Outcome", "Request", "Signer", "key_tag"]
+__all__ = ["Handler", "Outcome", "Request", "Signer"]

@@ -228,7 +228,7 @@ class Session:
         Raises:
             ConflictError: the key was used by another command, or with other arguments.
         """
-        from muniment.app.handlers import key_item
+        from muniment.app.idempotency import key_item
         from muniment.domain import commands
 
         if not options.key:

@@ -16,6 +16,7 @@ from itertools import islice
 from typing import Any
 
 import msgspec
+from muniment.app.verify_cells import hexed_or_text, uuid_bytes
 from muniment.app.verify_report import Check, Ends, Finding
 from muniment.app.verify_sequel import CREATED, Sequel
 from muniment.app.verify_stretches import Surveys
@@ -45,13 +46,6 @@ def _no_float(text: str) -> float:
 
 
 _decode = msgspec.json.Decoder(float_hook=_no_float).decode
-
-
-def hexed(value: Any) -> str:
-    """A cell for a report."""
-    if isinstance(value, bytes):
-        return value.hex() if len(value) <= 64 else f"{value[:32].hex()}… ({len(value)} bytes)"
-    return repr(value)[:200]
 
 
 class RecordPass:
@@ -393,19 +387,6 @@ class RecordPass:
         TablePass(self.found, index, self.frontier, self.recorded_at, exact=self._records).run(
             store, self._tables
         )
-
-
-def uuid_bytes(text: Any) -> bytes | None:
-    """The sixteen bytes of a record id as the id column holds them; None if it is none."""
-    try:
-        return bytes.fromhex(text.replace("-", "")) if len(text) == 36 else None
-    except (AttributeError, TypeError, ValueError):
-        return None
-
-
-def hexed_or_text(value: Any) -> str:
-    """A value for a report; text stays as it is."""
-    return value if isinstance(value, str) else hexed(value)
 
 
 def _difference(one: bytes, other: bytes) -> int:
