@@ -25,7 +25,7 @@ from muniment.app.verify import compare_settings, unreadable
 from muniment.app.verify_evidence import EvidencePass
 from muniment.app.verify_records import RecordPass
 from muniment.app.verify_report import CHECKS, NOT_APPLICABLE, Check, Ends, Finding, Report
-from muniment.app.verify_tables import TablePass
+from muniment.app.verify_tables import TablePass, types_differing
 from muniment.domain import instant
 from muniment.domain.errors import MunimentError, NotFoundError
 from muniment.store.api import KIND_RECORDS, Log
@@ -236,15 +236,8 @@ def _index(records: RecordPass, store: Inspector, tables: Tables, ends: Ends) ->
             for tag in tags:
                 made[tag].append(entry)
     named = {number: name for name, number in numbers.items()}
-    for number in named.keys() | tables.types.keys():
-        if named.get(number) != tables.types.get(number):
-            records.found(
-                "store.types",
-                None,
-                f"types.{number}",
-                named.get(number, "no such type"),
-                tables.types.get(number, "missing"),
-            )
+    for where, expected, found in types_differing(named, tables):
+        records.found("store.types", None, where, expected, found)
     stored = store.histories(made, ends.indexed)
     for term, entries in made.items():
         rows = stored[term]

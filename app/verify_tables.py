@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
@@ -21,6 +21,13 @@ _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 
 Found = Callable[..., None]
 """`RecordPass.found`."""
+
+
+def types_differing(made: dict[Any, Any], tables: Tables) -> Iterator[tuple[str, Any, Any]]:
+    """(where, expected, found) of each number that names another type in the table than the records made it."""
+    for number in made.keys() | tables.types.keys():
+        if made.get(number) != tables.types.get(number):
+            yield f"types.{number}", made.get(number, "no such type"), tables.types.get(number, "missing")
 
 
 class TablePass:
@@ -47,16 +54,9 @@ class TablePass:
 
     def _index(self, store: Inspector, tables: Tables, index: Index) -> None:
         made = {number: name for name, number in index.types.items()}
-        for number in made.keys() | tables.types.keys():
-            if made.get(number) != tables.types.get(number):
-                self.found(
-                    "store.types",
-                    None,
-                    f"types.{number}",
-                    made.get(number, "no such type"),
-                    tables.types.get(number, "missing"),
-                    "types are numbered in the order of their first records",
-                )
+        for where, expected, found in types_differing(made, tables):
+            why = "types are numbered in the order of their first records"
+            self.found("store.types", None, where, expected, found, why)
         terms, odd = index.differing(store.postings())
         for term, first, why in odd:
             self.found(

@@ -88,8 +88,7 @@ class PostgresWriter(Writer):
     def close(self) -> None:
         """Tell the listeners what they may not have heard, and disconnect."""
         if self._db is not None:
-            if self._told >= 0:
-                self._tell()
+            self._tell()
             self._db.close()
 
     def commit(self, group: Sequence[Work]) -> None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from muniment.domain import instant
@@ -117,16 +118,11 @@ class Writer(ABC):
             UnavailableError: locked, full, read-only, no connection; nothing was written.
             WrongError: the log is damaged.
         """
-        try:
+        with self._translating():
             try:
                 self._transaction(group, careful=False)
             except Unsettled:
                 self._transaction(group, careful=True)
-        except Exception as error:
-            translated = self._translated(error)
-            if translated is error:
-                raise
-            raise translated from error
 
     def adopt(self, bodies: Sequence[bytes], recorded_at: str | None, after: int | None = None) -> int:
         """Append records byte for byte as another log holds them (copy, restore); return the size reached.
@@ -140,7 +136,7 @@ class Writer(ABC):
             WrongError: a body names no type and tags.
             UnavailableError: as `commit`.
         """
-        try:
+        with self._translating():
             try:
                 before = self._enter(careful=True)
                 admission.check_size(self._size, after)
@@ -150,17 +146,22 @@ class Writer(ABC):
                 self._size += len(bodies)
                 stamp = at or recorded_at or before.recorded_at
                 self._leave(before, max(stamp, before.recorded_at))
-            except BaseException:
+            except BaseException as error:
                 self._forget()
+                if isinstance(error, Unsettled):
+                    raise admission.id_known() from error
                 raise
-        except Unsettled as error:
-            raise admission.id_known() from error
+        return self._size
+
+    @contextmanager
+    def _translating(self) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             translated = self._translated(error)
             if translated is error:
                 raise
             raise translated from error
-        return self._size
 
     def _transaction(self, group: Sequence[Work], *, careful: bool) -> None:
         try:
