@@ -5,7 +5,7 @@ Run once after a checkout: `python ops/dev_links.py`. Links are relative, the fo
 
 from pathlib import Path
 
-FOLDERS = ("app", "cli", "domain", "ops", "projections", "store")
+FOLDERS = ("app", "cli", "domain", "ops", "projections", "ring", "store")
 
 
 def main() -> None:
