@@ -38,7 +38,7 @@ enum { RC_GATED = 1, RC_BROADCAST = 2 };
 enum {
     RC_CAP_MULTI = 1u << 0, /* several producers: a stamp a slot says what is published */
     RC_CAP_FIXED = 1u << 1, /* every message has exactly slot_bytes; a slot has no length word */
-    RC_CAP_MARKS = 1u << 2, /* a byte a stage and slot: set by a filter, skipped by what depends on it */
+    RC_CAP_MARKS = 1u << 2, /* some stages are filters: a byte a stage and slot, set by the filter, skipped by what depends on it */
     RC_CAP_DROP = 1u << 3,  /* a full ring refuses the new message and counts it */
     RC_CAP_ALL = (1u << 4) - 1
 };
@@ -77,7 +77,8 @@ typedef struct {
     uint64_t created_unix_ns;
     uint8_t spec_sha256[32];
     uint16_t deps[RC_STAGES]; /* bit j of deps[i]: stage i waits for stage j < i; 0: for the producer */
-    uint8_t reserved[96];
+    uint32_t filters;         /* bit i: stage i sets marks */
+    uint8_t reserved[92];
 } rc_header;
 
 /* Shared words that belong to no single participant. */
@@ -138,7 +139,8 @@ _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4, "
 
 /* How to make a ring. */
 typedef struct {
-    uint32_t kind, capabilities, wait, stages;
+    uint32_t kind, capabilities, wait, stages; /* RC_CAP_MARKS is set here if and only if `filters` is not 0 */
+    uint32_t filters;
     uint64_t capacity;
     uint32_t slot_bytes, meta_bytes;
     const void *meta; /* the spec's canonical text, kept so that a reader can name the stages */
@@ -152,10 +154,11 @@ typedef struct {
     uint8_t *slots, *marks;
     _Atomic uint64_t *stamps;
     const uint8_t *meta;
-    uint64_t capacity, mask, mapped_bytes;
+    uint64_t capacity, mask, mapped_bytes, created_unix_ns;
+    uint8_t spec_sha256[32];
     uint32_t slot_bytes, stride, stages, kind, capabilities, wait, meta_bytes;
     uint16_t deps[RC_STAGES];
-    uint16_t above[RC_STAGES]; /* every stage upstream of i, whose marks i honours */
+    uint16_t above[RC_STAGES]; /* the filters upstream of stage i, whose marks i honours */
     uint16_t final_mask;       /* stages nobody depends on: they release slots */
 } rc_ring;
 
@@ -163,8 +166,9 @@ typedef struct {
 typedef struct {
     rc_ring *ring;
     rc_cell *cell;
-    uint64_t claimed; /* sequences handed to the caller so far */
-    uint64_t gate;    /* cached: no final stage is behind this */
+    uint64_t claimed;   /* the last sequence handed to the caller */
+    uint64_t published; /* the last sequence this producer published */
+    uint64_t gate;      /* cached: no final stage is behind this */
     rc_tuple tuple;
 } rc_producer;
 
@@ -191,8 +195,13 @@ void rc_producer_detach(rc_producer *producer);
 int64_t rc_try_claim(rc_producer *producer, uint64_t want);
 /* Wait until one slot is free: RC_OK, RC_TIMEOUT, RC_STOPPED, RC_CORRUPT. */
 int rc_wait_space(rc_producer *producer, uint64_t deadline_ns);
-/* Publish the `n` slots claimed last (a MULTI producer publishes all it claimed before it claims again). */
+/* Publish the next `n` claimed slots (a MULTI producer publishes all it claimed, at once, before it claims again). */
 void rc_publish(rc_producer *producer, uint64_t n);
+/* Give back what was claimed and not published; not for MULTI: others may have claimed behind it. */
+void rc_unclaim(rc_producer *producer);
+/* Count `n` messages that a full dropping ring refused. */
+void rc_refuse(rc_producer *producer, uint64_t n);
+/* No more messages after `final_sequence`: stages that took it see RC_ENDED. */
 void rc_end(rc_ring *ring, uint64_t final_sequence);
 
 /* ---- consuming (core.c) ---- */
@@ -213,7 +222,7 @@ int64_t rc_copy_next(rc_consumer *consumer, void *into);
 static inline uint8_t *rc_slot(const rc_ring *ring, uint64_t sequence) {
     return ring->slots + (sequence & ring->mask) * ring->stride;
 }
-/* Write a message into a claimed slot of a gated ring; the caller has checked `length`. */
+/* Write a message into a claimed slot; the caller has checked `length` (a FIXED ring: exactly slot_bytes). */
 void rc_put(rc_ring *ring, uint64_t sequence, const void *bytes, uint32_t length);
 /* Its payload and length, or -1 if the length is a lie. */
 static inline int64_t rc_get(const rc_ring *ring, uint64_t sequence, const uint8_t **payload) {
@@ -238,7 +247,8 @@ void rc_consumer_beat(rc_consumer *consumer);
 bool rc_stop(rc_ring *ring, uint32_t stage, uint32_t code, uint64_t sequence);
 /* 0 running, 1 being stopped (or died doing so), 2 stopped: then the three values are written. */
 uint32_t rc_stop_read(const rc_ring *ring, uint32_t *stage, uint32_t *code, uint64_t *sequence);
-uint64_t rc_now_ns(void); /* CLOCK_MONOTONIC */
+uint64_t rc_now_ns(void);  /* CLOCK_MONOTONIC */
+uint64_t rc_unix_ns(void); /* CLOCK_REALTIME */
 
 /* ---- snapshot (core.c): any thread or process, read-only, never waits for a writer. Packed, little-endian, hashed as it is. ---- */
 #define RC_SNAP_MAGIC 0x31534e4du /* "MNS1" in memory order */
