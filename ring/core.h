@@ -11,7 +11,7 @@
  * `rc_ring`, which is private; nothing of the header is read again. Every count read later is checked against the capacity,
  * every length against `slot_bytes`: a lie costs an error (RC_CORRUPT), never a wild access.
  *
- * Orders and their reasons stand beside each atomic in `core.c`; `tests/ring/model` explores the same protocol exhaustively.
+ * Orders and their reasons stand beside each atomic (`core.c` begins with the argument); `tests/ring/model` explores the same protocol exhaustively.
  */
 #ifndef MUNIMENT_RING_CORE_H
 #define MUNIMENT_RING_CORE_H
@@ -204,7 +204,7 @@ void rc_refuse(rc_producer *producer, uint64_t n);
 /* No more messages after `final_sequence`: stages that took it see RC_ENDED. */
 void rc_end(rc_ring *ring, uint64_t final_sequence);
 
-/* ---- consuming (core.c) ---- */
+/* ---- consuming (consume.c) ---- */
 int rc_consumer_attach(rc_consumer *consumer, rc_ring *ring, uint32_t stage);
 void rc_consumer_detach(rc_consumer *consumer);
 /* A leaf stage that takes no further part; it gates nobody from now on. */
@@ -241,6 +241,8 @@ void rc_mark(rc_ring *ring, uint32_t stage, uint64_t sequence, bool rejected);
 
 /* ---- saying how it goes ---- */
 void rc_beat(rc_cell *cell, const rc_tuple *tuple);
+/* All five values of one beat; false only for a writer that is broken (the values may then be of two beats). */
+bool rc_read_tuple(const rc_cell *cell, rc_tuple *out);
 void rc_producer_beat(rc_producer *producer);
 void rc_consumer_beat(rc_consumer *consumer);
 /* Stop everybody at `sequence` of `stage` (RC_NO_STAGE: not a stage); the first one wins. True if it was this call. */
@@ -250,7 +252,7 @@ uint32_t rc_stop_read(const rc_ring *ring, uint32_t *stage, uint32_t *code, uint
 uint64_t rc_now_ns(void);  /* CLOCK_MONOTONIC */
 uint64_t rc_unix_ns(void); /* CLOCK_REALTIME */
 
-/* ---- snapshot (core.c): any thread or process, read-only, never waits for a writer. Packed, little-endian, hashed as it is. ---- */
+/* ---- snapshot (snapshot.c): any thread or process, read-only, never waits for a writer. Packed, little-endian, hashed as it is. ---- */
 #define RC_SNAP_MAGIC 0x31534e4du /* "MNS1" in memory order */
 typedef struct {
     uint64_t lo, hi; /* certified: its sequence was in [lo, hi] when the cursor was read */
