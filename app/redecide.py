@@ -20,10 +20,11 @@ from muniment.domain.envelope import Envelope, read
 from muniment.domain.errors import MunimentError
 from muniment.domain.instant import to_micros
 from muniment.domain.query import Item, Query, union
+from muniment.projections.fold import RUNTIME
 from muniment.store.api import Head, Log
 
 # Facts that were observed, not decided: no command stands behind them.
-UNRULED = ("clock.jump_observed/1",)
+UNRULED = ("clock.jump_observed/1", "fact.imported/1", *sorted(RUNTIME))
 SHOWN = 300
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from muniment.domain.records import PREFIXES, TABLE
+from muniment.domain.reference import subject_tags
 from muniment.store.index_tail import TYPE_BITS, pack, unpack
 from muniment.store.inspect import Cells, PostingCells
 from muniment.store.reads import Term
@@ -34,6 +35,7 @@ class Derived:
         self.many = tuple((f, f[:-1] + ":") for f in fields if f in ("slots", "releases"))
         self.scopes = tuple(f for f in fields if f in ("scope", "channel", "slot"))
         self.plain = tuple((f, PREFIXES[f] + ":") for f in fields if f in PREFIXES)
+        self.subject = "subject" in fields
 
     def missing(self, data: dict[str, Any], tags: set[str]) -> str:
         """The first tag that is not there, "" if all are."""
@@ -51,6 +53,8 @@ class Derived:
             for name in data.get(field) or ():
                 if prefix + name not in tags:
                     return f"{prefix}{name}"
+        if self.subject:
+            return next((tag for tag in subject_tags(data["subject"]) if tag not in tags), "")
         return ""
 
 

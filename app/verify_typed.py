@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from muniment.domain.canonical import MAX_INT
 from muniment.domain.records import PREFIXES, TABLE
-from muniment.domain.reference import scope_tag
+from muniment.domain.reference import scope_tag, subject_tags
 from pydantic import BaseModel
 
 _INT = Annotated[int, msgspec.Meta(ge=-MAX_INT, le=MAX_INT)]
@@ -130,18 +130,21 @@ class Reader:
         self._constant: list[str] = []
         self._fields: list[tuple[str, str]] = []  # (field, prefix), "" for what scope_tag makes
         self._many: list[tuple[str, str]] = []
+        self._subject = False
         for field in TABLE[type_].tags.split():
             if field in ("*", "incident:*"):
                 self._constant.append("scope:*" if field == "*" else field)
             elif field in ("slots", "releases"):
                 self._many.append((field, f"{field[:-1]}:"))
+            elif field == "subject":
+                self._subject = True
             else:
                 self._fields.append((field, f"{PREFIXES[field]}:" if field in PREFIXES else ""))
         # In the order in which their tags are sorted, mostly; where not, `_held` decides.
         self._fields.sort(key=lambda item: item[1] or item[0])
         spans = [(tag, tag) for tag in self._constant]
         spans += [(prefix or "scope:", prefix or "slot:") for _, prefix in self._fields]
-        self._in_order = not self._many and all(
+        self._in_order = not (self._many or self._subject) and all(
             a[1] < b[0] for a, b in pairwise(spans)
         )  # else each is looked at
         self._bare = frozenset(prefix or "scope:" for _, prefix in self._fields)
@@ -195,6 +198,10 @@ class Reader:
             expected = [
                 fixed + tuple(map(add, sorted(getattr(data, field))))
                 for fixed, data in zip(expected, payloads, strict=True)
+            ]
+        if self._subject:  # each of its tags stands before `source:`
+            expected = [
+                subject_tags(data.subject) + fixed for fixed, data in zip(expected, payloads, strict=True)
             ]
         return expected
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 from muniment.domain.canonical import MAX_INT
 from muniment.domain.reference import NAME, PACK_ID
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_U64 = 2**64 - 1
 
 
 class Payload(BaseModel):
@@ -19,7 +21,14 @@ class Payload(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+def _u64(text: str) -> str:
+    if text and int(text) > MAX_U64:
+        raise ValueError("beyond 2^64-1")
+    return text
+
+
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+NoName = Annotated[str, StringConstraints(pattern=f"^({NAME})?$")]
 PackId = Annotated[str, StringConstraints(pattern=f"^{PACK_ID}$")]
 NoPack = Annotated[str, StringConstraints(pattern=f"^({PACK_ID})?$")]
 Slot = Annotated[str, StringConstraints(pattern=f"^{NAME}/{NAME}/{NAME}$")]
@@ -35,5 +44,7 @@ Line = Annotated[str, StringConstraints(max_length=1024)]
 Word = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=0, le=MAX_INT)]
 Integer = Annotated[int, Field(ge=-MAX_INT, le=MAX_INT)]
+U64 = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,19})$"), AfterValidator(_u64)]
+NoU64 = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,19})?$"), AfterValidator(_u64)]
 Json = dict[str, Any]
 Lines = Annotated[list[Line], Field(max_length=1000)]

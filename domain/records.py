@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from muniment.domain import payloads_build as b
 from muniment.domain import payloads_incident as i
 from muniment.domain import payloads_release as r
+from muniment.domain import payloads_runtime as t
 from muniment.domain.errors import InvalidError
 from muniment.domain.payload_base import Payload
-from muniment.domain.reference import scope_tag
+from muniment.domain.reference import scope_tag, subject_tags
 from pydantic import ValidationError
 
 
@@ -135,12 +136,25 @@ TABLE: dict[str, Row] = {
     "incident.review_opened/1": Row(i.IncidentStep, "incident", "incident.close"),
     "incident.closed/1": Row(i.IncidentClosed, "incident", "incident.close"),
     "command.refused/1": Row(b.CommandRefused, "", "any refused command"),
+    "runtime.spec_validated/1": Row(t.SpecValidated, "spec", "validate, run"),
+    "runtime.spec_rejected/1": Row(t.SpecRejected, "* spec", "validate, run"),
+    "runtime.host_checked/1": Row(t.HostChecked, "* host_id", "doctor"),
+    "runtime.run_started/1": Row(t.RunStarted, "run spec source host_id agent", "run"),
+    "runtime.run_ended/1": Row(t.RunEnded, "run spec", "run"),
+    "runtime.snapshot_captured/1": Row(t.SnapshotCaptured, "run spec agent incident", "snapshot, run"),
+    "runtime.heartbeat_recorded/1": Row(t.HeartbeatRecorded, "run agent", "run"),
+    "runtime.batch_acknowledged/1": Row(t.BatchAcknowledged, "run source", "run"),
+    "fact.imported/1": Row(t.FactImported, "source subject", "run"),
 }
 
 # Payload or argument field -> tag prefix (settled.md, 6).
 PREFIXES = {
-    name: name for name in ("build", "pack", "product", "release", "target", "incident", "policy", "intake")
-} | {"key_id": "key", "failing": "pack", "cause_pack": "pack"}
+    name: name
+    for name in (
+        *("build", "pack", "product", "release", "target", "incident", "policy", "intake"),
+        *("run", "spec", "source", "agent"),
+    )
+} | {"key_id": "key", "failing": "pack", "cause_pack": "pack", "host_id": "host"}
 
 
 def field_tags(field: str, value: Any) -> Iterable[str]:
@@ -151,6 +165,8 @@ def field_tags(field: str, value: Any) -> Iterable[str]:
         return ()
     if field in ("scope", "channel", "slot"):
         return (scope_tag(value),)
+    if field == "subject":
+        return subject_tags(value)
     prefix = PREFIXES.get(field)
     return (f"{prefix}:{value}",) if prefix else ()
 

@@ -14,6 +14,9 @@ PACK_ID = r"sha256:[0-9a-f]{64}"
 EVERYWHERE = "*"
 _name = re.compile(NAME).fullmatch
 _pack = re.compile(PACK_ID).fullmatch
+_subject = re.compile(
+    rf"(?:build|incident|release):{NAME}|pack:{PACK_ID}|slot:{NAME}/{NAME}/{NAME}"
+).fullmatch
 
 
 def check_name(text: str, what: str) -> str:
@@ -87,3 +90,8 @@ def covers(scope: str, slot: str) -> bool:
 def scope_tag(scope: str) -> str:
     """The tag of a scope: a slot is tagged as a slot, wider scopes as `scope:`."""
     return f"slot:{scope}" if scope.count("/") == 2 else f"scope:{scope}"
+
+
+def subject_tags(subject: str) -> tuple[str, ...]:
+    """The tag of a foreign event's subject: the subject itself if it is a reference of ours, else none."""
+    return (subject,) if _subject(subject) else ()

@@ -22,9 +22,25 @@ from muniment.domain.policy import Policy
 from muniment.domain.world import Handler
 from muniment.projections.model import ReadModel
 
-# Types that change no state. With FOLD they are the whole registry; a test compares (importing it would import pydantic).
-WITHOUT_STATE = frozenset(
+# What pipelines tell: read by the projection `runtime`, and by no decision.
+RUNTIME = frozenset(
+    f"runtime.{name}/1"
+    for name in (
+        "spec_validated",
+        "spec_rejected",
+        "host_checked",
+        "run_started",
+        "run_ended",
+        "snapshot_captured",
+        "heartbeat_recorded",
+        "batch_acknowledged",
+    )
+)
+# Types that change no state of a decision. With FOLD they are the whole registry; a test compares (importing it would import
+# pydantic).
+WITHOUT_STATE = RUNTIME | frozenset(
     {
+        "fact.imported/1",
         "store.created/1",
         "store.maintenance_declared/1",
         "clock.jump_observed/1",

@@ -87,6 +87,15 @@ _WORDS = {
     "incident.resolved": "incident {incident} resolved: {resolution}",
     "incident.review_opened": "incident {incident} in review",
     "incident.closed": "incident {incident} closed",
+    "runtime.spec_validated": "spec {spec} valid: {model}, {stages} stages",
+    "runtime.spec_rejected": "spec {spec} rejected, {given_sha256}",
+    "runtime.host_checked": "host {host_id} checked for {profile}: ok {ok}",
+    "runtime.run_started": "run {run} of {spec} started from {source}",
+    "runtime.run_ended": "run {run} of {spec} {outcome} {stage} {code} {error}",
+    "runtime.snapshot_captured": "ring {spec} {lane}: cursor {cursor}",
+    "runtime.heartbeat_recorded": "run {run} heartbeat {beat}: {reason}",
+    "runtime.batch_acknowledged": "run {run} acknowledged {source} to {to_offset}: {facts} facts",
+    "fact.imported": "{event_type} {event_id} from {source} {subject}",
     "command.refused": "refused {rule}: {message}",
 }
 

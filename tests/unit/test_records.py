@@ -17,7 +17,19 @@ from muniment.domain.folding import FOLD
 from muniment.domain.records import TABLE, field_tags, schemas, tags_of, validate
 
 # No command decides these: the handler makes the one, the clock check the other.
-UNDECIDED = {"command.refused/1": "any refused command", "clock.jump_observed/1": "any command after a boot"}
+UNDECIDED = {
+    "command.refused/1": "any refused command",
+    "clock.jump_observed/1": "any command after a boot",
+    "runtime.spec_validated/1": "validate, run",
+    "runtime.spec_rejected/1": "validate, run",
+    "runtime.host_checked/1": "doctor",
+    "runtime.run_started/1": "run",
+    "runtime.run_ended/1": "run",
+    "runtime.snapshot_captured/1": "snapshot, run",
+    "runtime.heartbeat_recorded/1": "run",
+    "runtime.batch_acknowledged/1": "run",
+    "fact.imported/1": "run",
+}
 STATELESS = {
     "store.created/1",
     "store.maintenance_declared/1",
@@ -26,6 +38,8 @@ STATELESS = {
     "release.soaked/1",
     "rollback.no_candidate/1",
     "command.refused/1",
+    *(type_ for type_ in TABLE if type_.startswith("runtime.")),
+    "fact.imported/1",
 }
 # Every non-terminal state and the commands that leave it (release-rules.md, section 4).
 EXITS = {
