@@ -7,7 +7,7 @@ A refusal is a record too, appended under the same condition (settled.md, 8).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -127,7 +127,21 @@ class Handler:
         )
 
     def record_fact(self, type_: str, data: dict[str, Any], request: Request) -> int:
-        """Append one observed fact: no command, no basis, nothing to decide; return its position."""
+        """Append one observed fact; return its position."""
+        return self.log.append([self.fact(type_, data, request)]).last
+
+    def fact(
+        self,
+        type_: str,
+        data: dict[str, Any],
+        request: Request,
+        evidence: Sequence[dict[str, Any]] = (),
+    ) -> Draft:
+        """The draft of one observed fact: no command, no basis, nothing to decide.
+
+        Raises:
+            InvalidError: it does not fit its schema.
+        """
         validate(type_, data)
         record: dict[str, Any] = {
             "v": VERSION,
@@ -139,7 +153,9 @@ class Handler:
             "data": data,
             "tags": sorted(tags_of(type_, data)),
         }
-        return self.log.append([self._draft(record, request)]).last
+        if evidence:
+            record["evidence"] = list(evidence)
+        return self._draft(record, request)
 
     # -- deciding --------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ each append (settled.md, 1) and keeps the reading after it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from muniment.domain.query import Item, Query
-from muniment.store.api import Log
+from muniment.store.api import Appended, Draft, Log
 from muniment.store.evidence import EvidenceStore
 from muniment.store.evidence_open import VARIABLE, evidence_url, open_evidence
 from muniment.store.files import faults
@@ -188,8 +188,10 @@ class Session:
             UsageError: the password of the store would be recorded.
             ConflictError, InvalidError, UnavailableError: see `Handler.execute`.
         """
+        from muniment.domain.commands import arguments
+
         request = request or self.request(options or Options())
-        self._keep_secret(command, request)
+        self.keep_secret(arguments(command), request.reason, request.key)
         if request.dry_run:
             return self.handler.execute(command, request)
         cache = self._clock()
@@ -198,17 +200,31 @@ class Session:
         cache.mark()
         return outcome
 
-    def _keep_secret(self, command: AnyCommand, request: Request) -> None:
+    def append(self, drafts: Sequence[Draft]) -> Appended:
+        """Append observed facts, all or none; there is nothing to decide.
+
+        Raises:
+            UnavailableError: the clock jumped (see `run`), or the store could not be written.
+            AppendConflict: the id of one was used for other content. InvalidError: one has over 65 535 bytes.
+        """
+        cache = self._clock()
+        self._judge_clock(cache)
+        appended = self.log.append(drafts)
+        cache.mark()
+        return appended
+
+    def keep_secret(self, *parts: Any) -> None:
         """A record is for ever, so a stage is not given the URL of the store by `--env`, say.
 
         A password of fewer characters than `SECRET` is looked for as a part of the whole URL only.
+
+        Raises:
+            UsageError: the password of the store stands in what would be recorded.
         """
         held = passwords(self.url)
         if not held:
             return
-        from muniment.domain.commands import arguments
-
-        said = f"{encode(arguments(command)).decode()} {request.reason} {request.key}"
+        said = " ".join(part if isinstance(part, str) else encode(part).decode() for part in parts)
         if self.url in said or any(len(word) >= SECRET and word in said for word in held):
             raise UsageError(
                 "the password of the store stands in what would be recorded",
