@@ -23,7 +23,7 @@ from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError, UsageError
 from muniment.domain.query import Item, Query
-from muniment.store.api import Appended, Draft, Log
+from muniment.store.api import Appended, Condition, Draft, Log
 from muniment.store.evidence import EvidenceStore
 from muniment.store.evidence_open import VARIABLE, evidence_url, open_evidence
 from muniment.store.files import faults
@@ -200,16 +200,17 @@ class Session:
         cache.mark()
         return outcome
 
-    def append(self, drafts: Sequence[Draft]) -> Appended:
+    def append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> Appended:
         """Append observed facts, all or none; there is nothing to decide.
 
         Raises:
             UnavailableError: the clock jumped (see `run`), or the store could not be written.
-            AppendConflict: the id of one was used for other content. InvalidError: one has over 65 535 bytes.
+            AppendConflict: the id of one was used for other content, or the condition is broken.
+            InvalidError: one has over 65 535 bytes.
         """
         cache = self._clock()
         self._judge_clock(cache)
-        appended = self.log.append(drafts)
+        appended = self.log.append(drafts, condition)
         cache.mark()
         return appended
 
