@@ -159,6 +159,7 @@ typedef struct {
     uint32_t slot_bytes, stride, stages, kind, capabilities, wait, meta_bytes;
     uint16_t deps[RC_STAGES];
     uint16_t above[RC_STAGES]; /* the filters upstream of stage i, whose marks i honours */
+    uint16_t filters;          /* the stages that set marks */
     uint16_t final_mask;       /* stages nobody depends on: they release slots */
 } rc_ring;
 

@@ -127,6 +127,7 @@ int rc_open(rc_ring *ring, void *memory, uint64_t bytes) {
     ring->capabilities = c.capabilities;
     ring->wait = c.wait;
     ring->meta_bytes = c.meta_bytes;
+    ring->filters = (uint16_t)c.filters;
     ring->created_unix_ns = h.created_unix_ns;
     memcpy(ring->spec_sha256, h.spec_sha256, sizeof ring->spec_sha256);
     uint16_t needed = 0, upstream[RC_STAGES] = {0};
