@@ -30,7 +30,7 @@ enum {
     RS_FORWARD = 1, /* identity: reads nothing */
     RS_COUNT = 2,   /* messages and bytes */
     RS_DIGEST = 3,  /* SHA-256 over every message and one 0x0A after it: of a file of lines, what sha256sum says */
-    RS_FILTER = 4   /* marks what does not match; needs RC_CAP_MARKS */
+    RS_FILTER = 4   /* marks what does not match; only at a stage of `rc_ring.filters` */
 };
 
 /* Why a native stage stopped the ring (`stop_code`). 1..31 are ours; stages in Python take theirs above. */
@@ -64,7 +64,7 @@ typedef struct rs_stage {
 int rs_init(rs_stage *stage, uint32_t op);
 /* RS_FILTER's question, before the first rs_run: RC_OK; RC_INVALID: path or value are not usable (see js_query_set). */
 int rs_filter(rs_stage *stage, const char *path, size_t path_length, const char *value, size_t value_length);
-/* Can it run there? RC_INVALID: a broadcast ring (its readers copy: rs_apply), or a filter without RC_CAP_MARKS or question. */
+/* Can it run there? RC_INVALID: a broadcast ring (its readers copy: rs_apply), or a filter where the ring has none, or without question. */
 int rs_check(const rs_stage *stage, const rc_consumer *consumer);
 /* Work until `deadline_ns` (CLOCK_MONOTONIC; RC_TIMEOUT), the end (RC_ENDED) or a stop (RC_STOPPED, RC_CORRUPT). Waits in
  * rc_wait_available, which beats. A message that fails stops the ring: everything before it is released, it is not. */
@@ -108,8 +108,8 @@ typedef struct rf_feeder {
 size_t rf_buffer_bytes(uint32_t slot_bytes);
 /* RC_INVALID: `room` is under slot_bytes + 1. `offset`: where `fd` stands, what `offset` goes on from. */
 int rf_init(rf_feeder *feeder, const rc_producer *producer, uint8_t *buffer, size_t room, uint64_t offset);
-/* Feed until `deadline_ns` (RC_TIMEOUT), the end of input (RC_ENDED), a bad line (RC_INVALID), an error of read (RC_SYSTEM) or a stop
- * of the ring. Also RC_TIMEOUT before the deadline when a signal came. Never waits in read(): it polls, at most 50 ms at once, and
+/* Feed until `deadline_ns` (RC_TIMEOUT), the end of input (RC_ENDED), a bad line (RC_INVALID), an error of read (RC_SYSTEM) or a
+ * stop of the ring. Also RC_TIMEOUT before the deadline when a signal came. Never waits in read(): it polls, at most 50 ms at once, and
  * beats between. With a deadline in the past it takes what is there and does not wait. */
 int rf_feed(rf_feeder *feeder, rc_producer *producer, int fd, uint64_t deadline_ns);
 
