@@ -19,6 +19,8 @@ from muniment.domain import channel
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, MunimentError, NotFoundError
 from muniment.domain.query import Item
+from muniment.ring.journal import Writer
+from muniment.ring.journal_reader import Reader
 from muniment.store import checkpoint, merkle
 from muniment.store.api import Condition, Draft, Log
 from muniment.store.evidence_folder import EvidenceFolder
@@ -76,6 +78,8 @@ def breaches(scenario: str, disk: Path, told: Promised, base: Path) -> list[str]
     match scenario:
         case "activation":
             found = _target(disk / "target", told, base)
+        case "journal":
+            found = _journal(disk / "journal", told)
         case "init":
             found = _init(disk / "store", told)
         case "checkpoint":
@@ -156,6 +160,34 @@ def _records(log: Log, told: Promised) -> Iterator[str]:
     done = log.append([again], Condition((Item(tags=("shared",)),), len(rows)))
     if (done.first, done.duplicate) != (len(rows) + 1, False):
         yield f"the next append got position {done.first} after {len(rows)}"
+
+
+# --- a journal
+
+
+def _journal(folder: Path, told: Promised) -> Iterator[str]:
+    """Whoever reads first, the records are the same; a writer goes on behind them."""
+    try:
+        kept: list[bytes] = []
+        if told.leaves or folder.is_dir():
+            with suppress(NotFoundError), Reader(folder) as reader:
+                kept = reader.take_many(1 << 20, 0)
+        leaves = [merkle.leaf_hash(record).hex() for record in kept]
+        if lost := [at for at, leaf in told.leaves.items() if leaves[at - 1 : at] != [leaf]]:
+            yield f"{len(lost)} acknowledged records are lost or other, the first at {lost[0]} of {len(leaves)}"
+        parts = [match for record in kept if (match := _name.search(record))]
+        for index, (batch, at, count) in enumerate(part.groups() for part in parts):
+            if int(at) == 0 and [p.groups() for p in parts[index : index + int(count)]] != [
+                (batch, b"%d" % n, count) for n in range(int(count))
+            ]:
+                yield f"batch {batch.decode()} is not whole"
+        with Writer(folder) as writer:
+            writer.append([b"again"])
+        with Reader(folder) as reader:
+            if [*kept, b"again"] != reader.take_many(1 << 20, 0):
+                yield "after the next append other records are read"
+    except MunimentError as error:
+        yield f"journal: {error.code}: {error} {error.context}"
 
 
 # --- evidence

@@ -28,6 +28,7 @@ from muniment.app.pack_files import make_manifest, manifest_bytes, store_pack
 from muniment.app.session import Session
 from muniment.domain import channel
 from muniment.domain.query import Item
+from muniment.ring.journal import Writer
 from muniment.store import merkle
 from muniment.store.api import Condition, Draft, Log
 from muniment.store.evidence_folder import EvidenceFolder
@@ -69,15 +70,17 @@ def tune(settings: dict[str, str]) -> None:
 
 
 def deaf(skips: Callable[[str, bool], bool]) -> None:
-    """Leave out `os.fsync` for some (path, is a folder)."""
-    real = os.fsync
+    """Leave out `os.fsync` and `os.fdatasync` for some (path, is a folder)."""
 
-    def fsync(fd: int) -> None:
-        path = str(Path(f"/proc/self/fd/{fd}").readlink())
-        if not skips(path, stat.S_ISDIR(os.fstat(fd).st_mode)):
-            real(fd)
+    def with_ears(real: Callable[[int], None]) -> Callable[[int], None]:
+        def sync(fd: int) -> None:
+            path = str(Path(f"/proc/self/fd/{fd}").readlink())
+            if not skips(path, stat.S_ISDIR(os.fstat(fd).st_mode)):
+                real(fd)
 
-    os.fsync = fsync
+        return sync
+
+    os.fsync, os.fdatasync = with_ears(os.fsync), with_ears(os.fdatasync)
 
 
 def _in_target(path: str) -> bool:
@@ -100,6 +103,10 @@ MUTANTS: dict[str, Callable[[str, bool], bool]] = {
     "store-name": lambda path, is_folder: is_folder and path.endswith("/disk"),
     "log-key": lambda path, is_folder: not is_folder and "/disk/store/keys/" in path,
     "log-key-name": lambda path, is_folder: is_folder and path.endswith("/disk/store/keys"),
+    "journal-segment": lambda path, _: path.endswith(".seg"),
+    "journal-header": lambda path, _: path.endswith(".seg.new"),
+    "journal-names": lambda path, is_folder: is_folder and path.endswith("/disk/journal"),
+    "journal-mark": lambda path, _: path.endswith(".acknowledged.new"),
 }
 
 
@@ -259,7 +266,39 @@ def init_scenario(disk: Path, chance: random.Random) -> None:
             mark("head", size=head.size, root=head.root.hex())
 
 
+# --- a journal
+
+
+def journal_scenario(disk: Path, chance: random.Random) -> None:
+    """Batches synced one by one and together, many segments, writers that end and writers that are killed."""
+    told = 0
+    for life in range(8):
+        together = life % 2 * 3_600_000  # ms: no append syncs by itself
+        writer = Writer(disk / "journal", sync_ms=together, segment_bytes=chance.choice([900, 9_000]))
+        pending: list[str] = []
+        for turn in range(10):
+            count, pad = chance.choice([1, 3, 20]), "x" * chance.choice([0, 50, 600])
+            names = [f"j{life}.{turn}:{index}/{count}" for index in range(count)]
+            records = [f'{{"name":"{name}","pad":"{pad}"}}'.encode() for name in names]
+            writer.append(records)
+            pending += [merkle.leaf_hash(record).hex() for record in records]
+            if not together or turn % 3 == 2:
+                writer.sync()
+            if (done := writer.acknowledged - told) > 0:
+                mark("appended", first=told + 1, leaves=pending[:done])
+                told, pending = told + done, pending[done:]
+        if life % 3 == 2:
+            writer._release()  # as SIGKILL leaves it: what was not synced is taken over by the next writer
+            with Writer(disk / "journal") as writer:
+                mark("appended", first=told + 1, leaves=pending)
+        else:
+            writer.close()
+            mark("appended", first=told + 1, leaves=pending)
+        told += len(pending)
+
+
 SCENARIOS = {
+    "journal": journal_scenario,
     "log": log_scenario,
     "deep": deep_scenario,
     "evidence": evidence_scenario,

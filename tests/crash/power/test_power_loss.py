@@ -1,4 +1,4 @@
-"""Power loss below the log, the evidence store, a target and `init`: nothing acknowledged is lost, no half state.
+"""Power loss below the log, the evidence store, a target, `init` and a journal: nothing acknowledged is lost, no half state.
 
 Each scenario runs once as a process below `power_shim.c`; then power is lost at hundreds of points of what it did
 and the disk is one of those `power_disk` allows. The mutants show that a missing sync is noticed.
@@ -13,7 +13,7 @@ import pytest
 from power_disk import Disk
 from power_run import Campaign, Record, Recorded, build_shim, campaign
 
-STATES = {"log": 180, "evidence": 180, "activation": 120, "init": 120}
+STATES = {"log": 180, "evidence": 180, "activation": 120, "init": 120, "journal": 180}
 _WAL = (0x377F0682, 0x377F0683)  # https://www.sqlite.org/fileformat2.html, section 4.1
 
 
@@ -70,6 +70,10 @@ def test_the_checkpoint_that_init_named_is_there(record: Record) -> None:
         ("activation", "pack-name", "staged and gone"),
         ("init", "log-key", "key.damaged"),
         ("init", "log-key-name", "key.none"),
+        ("journal", "journal-segment", "acknowledged records are lost"),
+        ("journal", "journal-header", "journal.header"),
+        ("journal", "journal-names", "acknowledged records are lost"),
+        ("journal", "journal-mark", "journal.mark"),
     ],
 )
 def test_a_missing_sync_is_noticed(record: Record, scenario: str, mutant: str, breach: str) -> None:
