@@ -29,7 +29,7 @@ LIMIT = 50
 MAX_LIMIT = 10_000
 NO_TYPE = "none/0"  # filters that exclude each other select this, and it is no type: no types would mean any
 BY_REFERENCE = ("build", "channel", "incident", "intake", "pack", "release", "slot")
-BY_TAG = ("approval", "key", "policy", "product", "target")
+BY_TAG = ("agent", "approval", "host", "key", "policy", "product", "run", "source", "spec", "target")
 FILTERS = (*BY_REFERENCE, *BY_TAG, "actor", "rule", "scope", "tag", "type")
 
 

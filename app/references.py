@@ -26,6 +26,7 @@ ENTITIES = {
     "slot": "slots",
     "channel": "channels",
     "key": "keys",
+    "run": "runs",
 }
 # kind -> types of which a record with the entity's tag makes it known
 BORN = {
@@ -36,6 +37,7 @@ BORN = {
     "pack": ("pack.registered/1",),
     "product": ("pack.registered/1",),
     "release": ("release.created/1",),
+    "run": ("runtime.run_started/1",),
     "slot": tuple(sorted(slot_state.HANDLES)),
 }
 

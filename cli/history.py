@@ -36,7 +36,7 @@ def list_(settings: Settings, oldest: bool, type_: str | None) -> Rows:
     """Records, newest first.
 
     --where takes build, channel, incident, intake, pack, release, slot, product, target, key, actor, rule, scope,
-    tag and type; several narrow each other.
+    run, spec, source, agent, host, tag and type; several narrow each other.
     """
     from muniment.app.history import LIMIT, listed
     from muniment.cli.refs import reader

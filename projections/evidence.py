@@ -12,7 +12,7 @@ from muniment.projections.fold import Misfit
 from muniment.projections.model import EvidenceOf, ReadModel
 
 # Tags that name a subject; `scope:` and `command:` tags do not.
-SUBJECTS = ("build", "incident", "intake", "pack", "product", "release", "slot", "target")
+SUBJECTS = ("build", "incident", "intake", "pack", "product", "release", "run", "slot", "target")
 _PREFIXES = tuple(f"{name}:" for name in SUBJECTS)
 
 

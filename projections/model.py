@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from muniment.domain.world import World
+from muniment.projections.runtime_model import HostSeen, Run, SourceSeen, SpecSeen
 
 
 class EvidenceOf(msgspec.Struct):
@@ -29,3 +30,7 @@ class ReadModel(World):
 
     evidence: dict[str, EvidenceOf] = msgspec.field(default_factory=dict)
     timeline: Timeline = msgspec.field(default_factory=Timeline)
+    runs: dict[str, Run] = msgspec.field(default_factory=dict)
+    sources: dict[str, SourceSeen] = msgspec.field(default_factory=dict)
+    specs: dict[str, SpecSeen] = msgspec.field(default_factory=dict)
+    hosts: dict[str, HostSeen] = msgspec.field(default_factory=dict)

@@ -10,10 +10,11 @@ from muniment.projections.fold import Driver
 from muniment.projections.incidents import INCIDENTS
 from muniment.projections.packs import PACKS
 from muniment.projections.releases import RELEASES
+from muniment.projections.runtime import RUNTIME
 from muniment.projections.slots import SLOTS
 from muniment.projections.timeline import TIMELINE
 
-ALL: tuple[Simple, ...] = (ACCESS, BUILDS, EVIDENCE, INCIDENTS, PACKS, RELEASES, SLOTS, TIMELINE)
+ALL: tuple[Simple, ...] = (ACCESS, BUILDS, EVIDENCE, INCIDENTS, PACKS, RELEASES, RUNTIME, SLOTS, TIMELINE)
 BY_NAME = {projection.name: projection for projection in ALL}
 VERSIONS = {projection.name: projection.version for projection in ALL}
 DRIVER = Driver(ALL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from muniment.domain.decision import Fact
+from muniment.projections.runtime_words import more
 
 MAX = 160
 
@@ -88,13 +89,13 @@ _WORDS = {
     "incident.review_opened": "incident {incident} in review",
     "incident.closed": "incident {incident} closed",
     "runtime.spec_validated": "spec {spec} valid: {model}, {stages} stages",
-    "runtime.spec_rejected": "spec {spec} rejected, {given_sha256}",
-    "runtime.host_checked": "host {host_id} checked for {profile}: ok {ok}",
+    "runtime.spec_rejected": "spec {spec} rejected:",
+    "runtime.host_checked": "host {host_id} checked for {profile}:",
     "runtime.run_started": "run {run} of {spec} started from {source}",
-    "runtime.run_ended": "run {run} of {spec} {outcome} {stage} {code} {error}",
-    "runtime.snapshot_captured": "ring {spec} {lane}: cursor {cursor}",
-    "runtime.heartbeat_recorded": "run {run} heartbeat {beat}: {reason}",
-    "runtime.batch_acknowledged": "run {run} acknowledged {source} to {to_offset}: {facts} facts",
+    "runtime.run_ended": "run {run} of {spec}",
+    "runtime.snapshot_captured": "ring",
+    "runtime.heartbeat_recorded": "run {run} heartbeat {beat}",
+    "runtime.batch_acknowledged": "run {run} acknowledged {source}",
     "fact.imported": "{event_type} {event_id} from {source} {subject}",
     "command.refused": "refused {rule}: {message}",
 }
@@ -102,10 +103,11 @@ _WORDS = {
 
 def line(fact: Fact) -> str:
     """One line for one record. Control characters become spaces; a terminal still has to escape the rest."""
-    words = _WORDS.get(fact.type.partition("/")[0])
+    type_ = fact.type.partition("/")[0]
+    words = _WORDS.get(type_)
     if words is None:
         return fact.type
-    text = words.format_map(_Short(fact.data))
+    text = words.format_map(_Short(fact.data)) + more(type_, fact.data)
     text = "".join(char if char.isprintable() else " " for char in text).strip()
     return text if len(text) <= MAX else text[: MAX - 1] + "…"
 

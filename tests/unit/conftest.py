@@ -115,6 +115,7 @@ class Case:
             for item in query:
                 assert item.types
                 assert item.tags
+                assert not [type_ for type_ in item.types if type_.startswith(("runtime.", "fact."))]
                 assert set(item.types) <= set(TABLE)
             found = [f for f in self.facts if any(i.matches(f.type, frozenset(f.tags)) for i in query)]
         raise AssertionError(f"the boundary of {command} does not settle")
