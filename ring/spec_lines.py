@@ -35,8 +35,12 @@ class Problem(NamedTuple):
     found: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.code}  line {self.line}: {self.message}"
-        text += f", expected {self.expected}" if self.expected else ""
+        return f"{self.code}  line {self.line}: {self.told}"
+
+    @property
+    def told(self) -> str:
+        """Message, expected and found in one line."""
+        text = self.message + (f", expected {self.expected}" if self.expected else "")
         return text + (f", found {self.found}" if self.found else "")
 
 

@@ -59,6 +59,11 @@ def check(data: bytes, *, canonical: bool = False) -> tuple[Spec | None, list[Pr
     return (None, problems) if problems else (spec, [])
 
 
+def name_of(data: bytes) -> str:
+    """The name that a spec gives itself, whatever else is wrong with it; "" if it is none."""
+    return Fields(spec_lines.read(data)).name("spec.name") or ""
+
+
 def invalid(name: str, problems: list[Problem]) -> InvalidError:
     """The error that carries these problems."""
     first = problems[0]
