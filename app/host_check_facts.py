@@ -190,7 +190,7 @@ class HostFacts:
             group = PurePosixPath(own)
             for folder in (group, *group.parents):
                 paths = (self.at(f"/sys/fs/cgroup/{mount}/{folder}/{name}") for name in names)
-                said += [path.read_text(encoding="ascii").strip() for path in paths if path.is_file()]
+                said += [path.read_text(encoding="utf-8").strip() for path in paths if path.is_file()]
         if not seen:
             raise LookupError("control groups are not mounted")
         return said

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from muniment.app import clock, home
 from muniment.app.host_check import Report, check_host
@@ -13,6 +13,7 @@ from muniment.app.runtime_records import record_host_check
 from muniment.app.session import Session
 from muniment.domain.canonical import encode
 from muniment.domain.errors import MunimentError, UnfitError, UsageError
+from muniment.ring.place import runtime_folder
 from muniment.store.durable import durable_settings
 from muniment.store.open import folder_of, name_of
 from muniment.store.postgres_url import is_postgres
@@ -31,18 +32,7 @@ def examine(url: str, profile: str, host: HostFacts | None = None) -> Report:
         own, lost = str(home.home(host.env)), ""
     except UnfitError as error:
         own, lost = "", f"{error.message}: {error.hint}"
-    return check_host(Look(host, look_at(url, own), runtime_folder(host), own, lost), profile)
-
-
-def runtime_folder(host: HostFacts) -> str:
-    """Where rings are made."""
-    if given := host.env.get("MUNIMENT_RUNTIME"):
-        return str(Path(given).expanduser().absolute())
-    if (given := host.env.get("XDG_RUNTIME_DIR", "")) and Path(given).is_absolute():
-        return str(Path(given) / "muniment")
-    shared = Path("/dev/shm")  # noqa: S108 - a name that carries the user id, made 0700, refused if it is another's
-    base = shared if host.at(shared).is_dir() else Path(host.env.get("TMPDIR") or "/tmp")  # noqa: S108
-    return str(base / f"muniment-{host.numbers.uid}")
+    return check_host(Look(host, look_at(url, own), str(runtime_folder(host.env)), own, lost), profile)
 
 
 def look_at(url: str, own: str = "") -> StoreSeen:
@@ -112,19 +102,27 @@ def payload(report: Report, host: HostFacts) -> dict[str, Any]:
     }
 
 
-def keep(url: str, report: Report, host: HostFacts) -> tuple[int | None, str]:
-    """Record a report, a bad one too; the position, or None and why it is not recorded. It never raises what a store says.
+class Kept(NamedTuple):
+    """Where a report was recorded; None, why not and what to do, if it was not."""
+
+    position: int | None
+    reason: str = ""
+    hint: str = ""
+
+
+def keep(url: str, report: Report, host: HostFacts) -> Kept:
+    """Record a report, a bad one too. What a store says against it is an answer, and never raised.
 
     Raises:
-        UsageError: the password of the store stands in the report.
+        UsageError: the password of the store stands in the report, or no such kind of store.
     """
     try:
         data = payload(report, host)
         with Session(url, write=True) as session:
-            return record_host_check(session, data, encode(report.as_json())), ""
+            return Kept(record_host_check(session, data, encode(report.as_json())))
     except UsageError:
         raise
     except MunimentError as error:
-        return None, error.message
+        return Kept(None, error.message, error.hint)
     except (OSError, ValueError) as error:
-        return None, f"this host cannot be told from others: {error}"
+        return Kept(None, f"this host cannot be told from others: {error}")

@@ -53,12 +53,14 @@ def _ring_folder(look: Look) -> Seen:
             return Seen(LACKS, f"{look.runtime} cannot be made in {above}", "name another: MUNIMENT_RUNTIME")
         return Seen(PENDING, f"{look.runtime} is not there yet", "the first run makes it")
     mode = stat.S_IMODE(found.st_mode)
-    observed = f"{look.runtime}, mode {mode:04o}, uid {found.st_uid}"
+    observed = f"{look.runtime}, mode {mode:04o}"
     if not stat.S_ISDIR(found.st_mode):
         return Seen(LACKS, f"{look.runtime} is no folder", "move it away: a link or a file is not followed")
     if found.st_uid != uid:
         return Seen(
-            LACKS, observed, f"it belongs to somebody else than uid {uid}: name another, MUNIMENT_RUNTIME"
+            LACKS,
+            f"{observed}, uid {found.st_uid}",
+            f"it belongs to somebody else than uid {uid}: name another, MUNIMENT_RUNTIME",
         )
     if mode != 0o700:
         return Seen(LACKS, observed, f"chmod 0700 {look.runtime}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from muniment.cli.outputs_audit import AUDIT_LISTS, AUDIT_LISTS_ALONE, AUDIT_OBJECTS, AUDIT_OBJECTS_ALONE
+from muniment.cli.outputs_host import HOST_OBJECTS_ALONE
 from muniment.cli.outputs_shapes import (
     ANY_OBJECT,
     BOOL,
@@ -19,6 +20,7 @@ from muniment.cli.outputs_shapes import (
     values,
     words,
 )
+from muniment.cli.outputs_spec import SPEC_OBJECTS_ALONE
 from muniment.cli.outputs_store import STORE_OBJECTS, STORE_OBJECTS_ALONE
 
 MARK = either_null(obj(position=COUNT, at=INSTANT, actor=TEXT, reason=TEXT))
@@ -289,5 +291,7 @@ OBJECTS_ALONE: dict[str, Shape] = {
     "demo.path/1": obj(path=TEXT),
     "demo/1": obj(store=TEXT, target=TEXT, tampered=TEXT, commands=COUNT, seconds=COUNT),
     **AUDIT_OBJECTS_ALONE,
+    **HOST_OBJECTS_ALONE,
+    **SPEC_OBJECTS_ALONE,
     **STORE_OBJECTS_ALONE,
 }

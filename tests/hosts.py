@@ -105,6 +105,7 @@ class Host:
         self.given: dict[str, Any] = {}
         self.stored: dict[str, Any] = {}
         self.named: dict[str, Any] = {}
+        self.env = {"MUNIMENT_RUNTIME": RUNTIME, "MUNIMENT_HOME": HOME}
         write(root)
 
     def put(self, name: str, text: str | None) -> Host:
@@ -115,8 +116,7 @@ class Host:
     @property
     def facts(self) -> HostFacts:
         """The host."""
-        env = {"MUNIMENT_RUNTIME": RUNTIME, "MUNIMENT_HOME": HOME}
-        return HostFacts(self.root, numbers(**self.given), env)
+        return HostFacts(self.root, numbers(**self.given), self.env)
 
     @property
     def look(self) -> Look:

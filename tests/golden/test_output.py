@@ -119,6 +119,7 @@ CASES: dict[str, tuple[str, str]] = {
     "store.backup": ("built", "store backup other"),
     "store.restore": ("backed_up", "store restore made other"),
     "store.restore.check": ("backed_up", "store restore made --check"),
+    "doctor": ("built", "doctor --profile low-latency"),
     "schema.list": ("built", "schema list"),
     "schema.show": ("built", "schema show channel.unpinned"),
     "schema.check": ("built", "schema check --type channel.unpinned data.json"),
@@ -204,6 +205,17 @@ def _user() -> str:
     from muniment.app.actor import os_actor
 
     return os_actor().id
+
+
+@pytest.fixture(autouse=True)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` looks at a host that is the same everywhere, and does not keep the whole contract."""
+    import hosts
+    from muniment.app import host_check_facts
+
+    made = hosts.Host(tmp_path / "host").put("proc/loadavg", "1.50 0.30 0.20 1/99 4242")
+    made.given["extras"] = {"s3": False}
+    monkeypatch.setattr(host_check_facts, "HostFacts", lambda: made.facts)
 
 
 def go(place_: Callable[[str], Path], moment: str) -> None:
