@@ -129,8 +129,8 @@ static uint64_t behind(const rc_ring *ring, uint64_t claimed, rc_cell **slowest)
     rc_cell *stages = &ring->at->cells[RC_CELL_STAGE];
     for (uint32_t mask = ring->final_mask; mask; mask &= mask - 1) {
         rc_cell *cell = &stages[__builtin_ctz(mask)];
-        /* Relaxed: a stage that left reads nothing any more, and until that is seen it only holds us back. */
-        if (!atomic_load_explicit(&cell->active, memory_order_relaxed)) continue;
+        /* Acquire: a stage that left without giving back all it had (rc_leave releases) has read its last slot. */
+        if (!atomic_load_explicit(&cell->active, memory_order_acquire)) continue;
         /* Acquire: its reads of the slot are over before we write it again. */
         uint64_t distance = claimed - atomic_load_explicit(&cell->seq, RC_ORDER_GATE);
         if (distance > worst || !*slowest) *slowest = cell;
@@ -143,13 +143,15 @@ static int64_t claim_shared(rc_producer *p, uint64_t want) {
     rc_ring *ring = p->ring;
     _Atomic uint64_t *word = &ring->at->control.claim;
     if (p->published != p->claimed) return RC_INVALID; /* a hole of our own making */
-    uint64_t claim = atomic_load_explicit(word, memory_order_relaxed); /* a guess; the exchange judges it */
+    /* A guess; the exchange judges it. Acquire, here and wherever it is read: with the claim come the stage sequences that allowed it
+     * (the exchange releases them), or an old one would make the distance impossible. */
+    uint64_t claim = atomic_load_explicit(word, memory_order_acquire);
     for (;;) {
         uint64_t used = claim - p->gate;
         if (ring->capacity - used < want || used > ring->capacity) {
             rc_cell *slowest = NULL;
             used = behind(ring, claim, &slowest);
-            uint64_t again = atomic_load_explicit(word, memory_order_relaxed);
+            uint64_t again = atomic_load_explicit(word, memory_order_acquire);
             if (again != claim) { /* an old guess may lie behind a stage: not corrupt, only old */
                 claim = again;
                 continue;
@@ -163,7 +165,7 @@ static int64_t claim_shared(rc_producer *p, uint64_t want) {
         atomic_store_explicit(&p->cell->held_lo, claim + 1, memory_order_relaxed);
         atomic_store_explicit(&p->cell->held_hi, claim + n, memory_order_relaxed);
         /* Release: who reads this claim (a snapshot) sees the held range, and the stage sequences that allowed it. */
-        if (atomic_compare_exchange_weak_explicit(word, &claim, claim + n, memory_order_release, memory_order_relaxed)) {
+        if (atomic_compare_exchange_weak_explicit(word, &claim, claim + n, memory_order_release, memory_order_acquire)) {
             p->published = claim;
             p->claimed = claim + n;
             return (int64_t)n;
@@ -204,7 +206,7 @@ static int64_t has_space(rc_producer *p, rc_cell **slowest) {
     if (stopping(ring)) return RC_STOPPED;
     if (ring->kind == RC_BROADCAST) return p->claimed - p->published < ring->capacity;
     bool multi = ring->capabilities & RC_CAP_MULTI;
-    uint64_t claim = multi ? atomic_load_explicit(&ring->at->control.claim, memory_order_relaxed) : p->claimed;
+    uint64_t claim = multi ? atomic_load_explicit(&ring->at->control.claim, memory_order_acquire) : p->claimed;
     uint64_t used = behind(ring, claim, slowest);
     if (used > ring->capacity) return multi ? 0 : RC_CORRUPT; /* multi: an old claim; rc_try_claim judges */
     return used < ring->capacity;

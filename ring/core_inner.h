@@ -63,9 +63,11 @@ static inline void ring_bell(const rc_ring *ring, rc_cell *cell) {
     atomic_thread_fence(memory_order_seq_cst);
     uint32_t value = atomic_load_explicit(&cell->bell, memory_order_relaxed);
     if (!(value & 1)) return;
-    /* A new even value: a sleeper that set its bit in between finds another value than it expects and looks again. Relaxed: the
-     * system call orders, and the bit alone carries nothing. */
-    atomic_exchange_explicit(&cell->bell, (value + 2) & ~1u, memory_order_relaxed);
+    /* A new even value: a sleeper that set its bit in between finds another value than it expects and looks again. By
+     * compare-and-swap, so that the word never goes back: an exchange with an old value let a sleeper find the value it expected after
+     * the wake-up meant for it (tests/ring/model/park.py). Where it fails another one cleared the bit and wakes. Relaxed: the system
+     * call orders, and the bit alone carries nothing. */
+    atomic_compare_exchange_strong_explicit(&cell->bell, &value, (value + 2) & ~1u, memory_order_relaxed, memory_order_relaxed);
     syscall(SYS_futex, (uint32_t *)(void *)&cell->bell, FUTEX_WAKE, INT32_MAX, NULL, NULL, 0);
 }
 
