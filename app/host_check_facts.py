@@ -210,7 +210,7 @@ class HostFacts:
             found = self.text("/etc/machine-id")
         except FileNotFoundError:
             return ""
-        return "sha256:" + hashlib.sha256(f"muniment machine {found}".encode()).hexdigest() if found else ""
+        return "sha256:" + hashlib.sha256(f"muniment.machine {found}".encode()).hexdigest() if found else ""
 
     @property
     def host_id(self) -> str:
