@@ -37,14 +37,15 @@ def refuse(what: str, found: str, how: str = HOW) -> PlatformError:
 class Build(build_ext):
     """Looks at platform, compiler and headers first: their own errors name none of the three."""
 
+    def run(self) -> None:
+        """Refuse another system before it looks for its compiler."""
+        if sys.platform != "linux":
+            how = "\nUse a Linux machine or container."
+            raise refuse("it runs on Linux only (futexes, /proc, tmpfs)", platform.platform(), how)
+        super().run()
+
     def build_extensions(self) -> None:
         """Check, then build; raises PlatformError with our words."""
-        if sys.platform != "linux":
-            raise refuse(
-                "it runs on Linux only (futexes, /proc, tmpfs)",
-                platform.platform(),
-                "\nUse a Linux machine or container.",
-            )
         command = list(getattr(self.compiler, "compiler_so", ()))
         cc = command[0] if command else ""
         if not cc or not shutil.which(cc):
@@ -56,12 +57,9 @@ class Build(build_ext):
         ):
             raise refuse(f"the C compiler {cc!r} does not work, or the C library's headers are missing", said)
         folders = [*self.compiler.include_dirs, *self.extensions[0].include_dirs]
-        if not any((Path(folder) / "Python.h").is_file() for folder in folders):
-            version = ".".join(map(str, sys.version_info[:2]))
-            raise refuse(
-                f"the headers of Python {version} are missing",
-                f"no Python.h in {', '.join(folders) or 'any folder'}",
-            )
+        version = ".".join(map(str, sys.version_info[:2]))
+        if said := self.fails([*command, *(f"-I{folder}" for folder in folders)], "#include <Python.h>\n"):
+            raise refuse(f"the headers of Python {version} (Python.h) are missing", said)
         try:
             super().build_extensions()
         except (BaseError, CompileError) as error:

@@ -2,10 +2,12 @@
 
 1. Every entry stands below `muniment/` or the wheel's own `.dist-info/`; nothing generic lands in site-packages.
 2. The packages of pyproject are the folders with Python files, and every Python file of the checkout is in the wheel.
-3. Data is there: py.typed, policies, the whole demo, SQL. No cache, no test, no compiled file.
-4. The metadata names the licence and carries its text; the console script is there.
+3. Data is there: py.typed, policies, the whole demo, SQL. No cache, no test, no C source.
+4. One compiled file, the ring engine, for the stable ABI of 3.11 on Linux; its typed stub stands beside it.
+5. The metadata names the licence and carries its text; the console script is there.
 """
 
+import re
 import sys
 import tomllib
 import zipfile
@@ -14,12 +16,15 @@ from pathlib import Path, PurePosixPath
 
 DATA = ("py.typed", "policies", "demo", "sql")
 SKIP = {"__pycache__"}
+COMPILED = "muniment/ring/_ring.abi3.so"
+STUB = "muniment/ring/_ring.pyi"
+TAG = re.compile(r"cp311-abi3-(many)?linux\w+")
 
 
 def expected(checkout: Path) -> set[str]:
     """Names that must be in the wheel, from the folders of the checkout."""
     setup = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
-    names: set[str] = set()
+    names: set[str] = {COMPILED, STUB}
     for package in setup["packages"]:
         folder = folder_of(package, setup["package-dir"], checkout)
         inside = PurePosixPath(package.replace(".", "/"))
@@ -61,9 +66,11 @@ def problems(wheel: Path, checkout: Path) -> list[str]:
         meta = info.pop()
         texts = {
             part: archive.read(f"{meta}/{part}").decode()
-            for part in ("METADATA", "entry_points.txt", "licenses/LICENSE")
+            for part in ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE")
             if f"{meta}/{part}" in names
         }
+        if COMPILED in names and not archive.read(COMPILED).startswith(b"\x7fELF"):
+            return [f"{COMPILED} is no ELF file"]
     found = [f"stray entry {name}" for name in sorted(names) if name.split("/")[0] not in ("muniment", meta)]
     inside = {name for name in names if name.startswith("muniment/")}
     wanted = expected(checkout)
@@ -79,12 +86,16 @@ def problems(wheel: Path, checkout: Path) -> list[str]:
 
 
 def metadata_problems(texts: dict[str, str]) -> list[str]:
-    """Licence and console script."""
+    """Tag, licence and console script."""
     found = [
         f"no {part} in the dist-info"
         for part in ("METADATA", "entry_points.txt", "licenses/LICENSE")
         if part not in texts
     ]
+    wheel = Parser().parsestr(texts.get("WHEEL", ""))
+    tags = wheel.get_all("Tag") or []
+    if wheel["Root-Is-Purelib"] != "false" or not tags or not all(TAG.fullmatch(tag) for tag in tags):
+        found.append(f"the wheel is tagged {tags}, expected cp311-abi3-linux_*")
     licence = Parser().parsestr(texts.get("METADATA", ""))["License-Expression"]
     if licence != "Apache-2.0":
         found.append(f"License-Expression is {licence}, expected Apache-2.0")

@@ -25,8 +25,11 @@ SOURCES = (
     "domain",
     "ops",
     "projections",
+    "ring",
     "store",
     "pyproject.toml",
+    "setup.py",
+    "MANIFEST.in",
     "README.md",
     "LICENSE",
 )
@@ -59,7 +62,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in SOURCES:
         origin = ROOT / name
         if origin.is_dir():
-            shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(origin, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.so"))
         else:
             shutil.copy(origin, source / name)
     argv = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(source)]
@@ -112,6 +115,9 @@ def test_the_demo_is_whole_in_the_wheel(entries: dict[str, bytes]) -> None:
             "unexpected muniment/ops/demo/tools/__pycache__",
         ),
         ("muniment/store/left_over.py", "unexpected muniment/store/left_over.py"),
+        ("muniment/ring/core.c", "unexpected muniment/ring/core.c"),
+        ("muniment/ring/core.h", "unexpected muniment/ring/core.h"),
+        ("muniment/ring/_ring.cpython-311-x86_64-linux-gnu.so", "unexpected muniment/ring/_ring.cpython-311"),
         ("muniment_other/__init__.py", "stray entry muniment_other/__init__.py"),
     ],
 )
@@ -126,6 +132,8 @@ def test_a_stray_entry_is_found(tmp_path: Path, entries: dict[str, bytes], name:
     [
         "muniment/__init__.py",
         "muniment/py.typed",
+        "muniment/ring/_ring.abi3.so",
+        "muniment/ring/_ring.pyi",
         "muniment/domain/records.py",
         "muniment/ops/policies/solo.json",
         "muniment/ops/demo/input-v2-bad/countries.csv",
@@ -144,8 +152,34 @@ def test_missing_licence_and_console_script_are_found(tmp_path: Path, entries: d
     assert "console script" in found
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"cp311-abi3-", b"py3-none-"),
+        (b"cp311-abi3-", b"cp312-abi3-"),
+        (b"-linux", b"-any-linux"),
+        (b"Purelib: false", b"Purelib: true"),
+        (b"Tag: ", b"Gat: "),
+    ],
+)
+def test_a_wheel_for_another_interpreter_is_found(
+    tmp_path: Path, entries: dict[str, bytes], old: bytes, new: bytes
+) -> None:
+    (name,) = (name for name in entries if name.endswith(".dist-info/WHEEL"))
+    assert old in entries[name]
+    changed = entries | {name: entries[name].replace(old, new)}
+    assert any(
+        "the wheel is tagged" in line for line in check_wheel.problems(packed(tmp_path, changed), ROOT)
+    )
+
+
+def test_a_compiled_file_that_is_none_is_found(tmp_path: Path, entries: dict[str, bytes]) -> None:
+    path = packed(tmp_path, entries | {"muniment/ring/_ring.abi3.so": b"#!/bin/sh"})
+    assert check_wheel.problems(path, ROOT) == ["muniment/ring/_ring.abi3.so is no ELF file"]
+
+
 def test_a_folder_that_is_no_listed_package_is_found(tmp_path: Path) -> None:
-    for name in SOURCES[:7]:
+    for name in SOURCES[:8]:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     assert check_wheel.unlisted(tmp_path) == []
