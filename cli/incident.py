@@ -230,7 +230,10 @@ def show(settings: Settings, name: str) -> Result:
 )
 @NAME
 def timeline(settings: Settings, name: str) -> Rows:
-    """Everything on record in the incident's scope from declaration to close, refusals included."""
+    """Everything on record in the incident's scope from declaration to close, refusals included.
+
+    Rings too: the snapshots taken with --incident, and what the runs that they show said of themselves meanwhile.
+    """
     from muniment.cli.timeline import incident_timeline
 
     rows, as_of = incident_timeline(settings, name)

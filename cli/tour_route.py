@@ -190,7 +190,7 @@ def _incidents(looking: Reader, release: Release) -> Chapter:
         "incident",
         "what went wrong, and is it over?",
         [f"incident:{item.incident}" for item in touched],
-        ("incident.",),
+        ("incident.", "runtime.snapshot_captured"),
         [f"muniment incident timeline {item.incident}" for item in touched],
         answers=[
             (item.incident, f"{item.severity} {item.state}, class {item.class_ or '-'}") for item in touched

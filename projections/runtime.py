@@ -124,8 +124,13 @@ HANDLES: Handles = {
 }
 
 
-def row(run: Run) -> dict[str, Any]:
-    """One run as JSON values; `state` is its outcome, or `running` where no end is on record."""
+def row(model: ReadModel, run: Run) -> dict[str, Any]:
+    """One run as JSON values; `state` is its outcome, or `running` where no end is on record.
+
+    `acknowledged.offsets` has the shards of its source that no later run has taken further.
+    """
+    source = model.sources.get(run.source)
+    shards = source.shards if source is not None else {}
     return {
         "run": run.run,
         "state": run.outcome or "running",
@@ -152,6 +157,7 @@ def row(run: Run) -> dict[str, Any]:
             "facts": run.facts,
             "duplicates": run.duplicates,
             "filtered": run.filtered,
+            "offsets": {shard: at.to_offset for shard, at in sorted(shards.items()) if at.run == run.run},
         },
         "heartbeats": run.beats,
         "snapshots": run.snapshots,
@@ -164,27 +170,10 @@ def row(run: Run) -> dict[str, Any]:
 def rows(model: ReadModel, at: str, policy: Policy) -> list[dict[str, Any]]:  # noqa: ARG001
     """Runs in the order in which they are first on record as begun; those without a beginning first, by id."""
     return [
-        row(run)
+        row(model, run)
         for run in sorted(
             model.runs.values(), key=lambda r: (r.started.position if r.started is not None else 0, r.run)
         )
-    ]
-
-
-def source_rows(model: ReadModel) -> list[dict[str, Any]]:
-    """Sources by name: the offset up to which each shard is in the log."""
-    return [
-        {
-            "source": item.source,
-            "batches": item.batches,
-            "lines": item.lines,
-            "facts": item.facts,
-            "shards": [
-                {"shard": int(shard), "to_offset": at.to_offset, "run": at.run, "by": mark(at.by)}
-                for shard, at in sorted(item.shards.items(), key=lambda pair: int(pair[0]))
-            ],
-        }
-        for _, item in sorted(model.sources.items())
     ]
 
 
