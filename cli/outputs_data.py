@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from muniment.cli.outputs_audit import AUDIT_LISTS, AUDIT_LISTS_ALONE, AUDIT_OBJECTS, AUDIT_OBJECTS_ALONE
 from muniment.cli.outputs_host import HOST_OBJECTS_ALONE
+from muniment.cli.outputs_run import RUN_OBJECTS_ALONE
 from muniment.cli.outputs_shapes import (
     ANY_OBJECT,
     BOOL,
@@ -293,5 +294,6 @@ OBJECTS_ALONE: dict[str, Shape] = {
     **AUDIT_OBJECTS_ALONE,
     **HOST_OBJECTS_ALONE,
     **SPEC_OBJECTS_ALONE,
+    **RUN_OBJECTS_ALONE,
     **STORE_OBJECTS_ALONE,
 }

@@ -27,6 +27,13 @@ TABLE: dict[str, tuple[str, str, str, str]] = {
     "describe": (OPERATE, _P + "spec", "describe", "Say what a spec does, in stable words."),
     "dot": (OPERATE, _P + "spec", "dot", "Draw a spec: stages or roles, and what flows between them."),
     "rollback": (RESPOND, _P + "rollback", "rollback", "Go back, with a code for every candidate."),
+    "run": (OPERATE, _P + "run", "run", "Run a pipeline spec over lines of input."),
+    "snapshot": (
+        RESPOND,
+        _P + "snapshot",
+        "snapshot",
+        "Capture the state of a running pipeline, without stopping or slowing it.",
+    ),
     "incident": (RESPOND, _P + "incident", "incident", "Declare, contain, resolve, close."),
     "doctor": (RESPOND, _P + "doctor", "doctor", "Check this host against what a profile asks of it."),
     "history": (AUDIT, _P + "history", "history", "The records: list, show, follow."),

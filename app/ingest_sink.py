@@ -1,0 +1,289 @@
+"""`sink:log`: lines of a pipeline into the log, in batches, acknowledged after the commit.
+
+1. A line is a JSON object shaped as a CloudEvent: `id` and `type` are asked for, `source`, `time` and `subject` may be there, all
+   else is carried in the text. It becomes one `fact.imported`, kept as it came.
+2. A batch is one append: its facts, then `runtime.batch_acknowledged` with the stretch of the input they are. So the position to go
+   on from is in the log or the facts are not; a killed run loses nothing and doubles nothing.
+3. The record id follows from (source, id): a line that comes again is found by it. Equal: counted as a duplicate. Other content
+   under a known id: refused, the pipeline stops there.
+4. Two runs on one source: the append of the later one is refused by its condition, and it stops.
+5. An empty line holds no event and is skipped; anything else that is no event stops the pipeline at that line.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from hashlib import sha256
+
+import msgspec
+from muniment.app.fact_drafts import FactDrafts, fact_id
+from muniment.app.session import Options, Session
+from muniment.domain.envelope import read_fact
+from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
+from muniment.domain.instant import from_micros
+from muniment.domain.query import Item
+from muniment.ring.route import Router
+from muniment.ring.work import BATCH, Span
+from muniment.store.api import AppendConflict, Condition, Draft
+
+ACKNOWLEDGED = "runtime.batch_acknowledged/1"
+PATIENCE = (0.1, 0.3, 1.0, 3.0, 6.0)  # seconds between tries while the store cannot be written
+
+
+class _Event(msgspec.Struct, gc=False):
+    """What is read of a line; everything else is carried, not read."""
+
+    id: str
+    type: str
+    source: str = ""
+    time: str = ""
+    subject: str = ""
+
+
+class Ledger:
+    """How far a source is acknowledged; one for the sinks of all shards of a run.
+
+    Args:
+        offset: of the input where the run begins.
+        after: size of the log when it was looked up: no other acknowledgement of the source may have come since.
+        router: of a sharded ring; None: lines follow each other.
+    """
+
+    def __init__(self, source: str, offset: int, after: int, router: Router | None = None) -> None:
+        self.source, self.offset, self.router = source, offset, router
+        self.lock = threading.Lock()
+        self._after, self._query = after, (Item((ACKNOWLEDGED,), (f"source:{source}",)),)
+
+    @property
+    def condition(self) -> Condition:
+        """Nobody else has acknowledged the source."""
+        return Condition(self._query, self._after)
+
+    def end(self, shard: int, span: Span) -> int:
+        """What is acknowledged once these messages of a shard are committed."""
+        if self.router is None:
+            return self.offset + span.bytes + span.taken
+        return self.router.floor(shard, span.taken)
+
+    def advance(self, shard: int, span: Span, end: int, after: int) -> None:
+        """They are."""
+        self.offset, self._after = end, after
+        if self.router is not None:
+            self.router.done(shard, span.taken)
+
+
+class LogSink:
+    """The stage of one shard.
+
+    Args:
+        ledger: None for a ring that drops: what is missing here was not committed, so nothing is acknowledged.
+    """
+
+    batch = BATCH
+
+    def __init__(
+        self,
+        session: Session,
+        drafts: FactDrafts,
+        *,
+        run: str,
+        source: str,
+        ledger: Ledger | None,
+        shard: int = 0,
+    ) -> None:
+        self._session, self._drafts, self._ledger = session, drafts, ledger
+        self._run, self._source, self._shard = run, source, shard
+        self._request = session.request(Options())
+        self._decoder = msgspec.json.Decoder(_Event)
+        self._expect_known = False
+        self.committed = self.duplicates = self.skipped = 0
+
+    def take(self, messages: Sequence[bytes], span: Span) -> None:
+        """Commit a batch; durable when this returns.
+
+        Raises:
+            InvalidError: a line is no event. ConflictError: an id with other content, or another run on this source.
+            UnavailableError: the store could not be written for ten seconds.
+        """
+        facts: dict[str, Draft] = {}
+        at = from_micros(self._session.log.now())
+        lines = empty = 0
+        for line in messages:
+            lines += 1
+            if not line.strip():
+                empty += 1
+                continue
+            draft = self._draft(line, at, span.first + lines - 1)
+            other = facts.setdefault(draft.id or "", draft)
+            if other is not draft and other.head != draft.head:
+                raise _reused(line, "another line of the same batch")
+        self._session.keep_secret(b"\n".join(messages).decode(errors="replace"))
+        repeated = lines - empty - len(facts)
+        known = self._known(facts) if self._expect_known else set()
+        known = self._commit(messages, span, facts, known, repeated)
+        self._expect_known = bool(known)
+        self.committed += len(facts) - len(known)
+        self.duplicates += repeated + len(known)
+        self.skipped += span.taken - lines + empty
+
+    def _commit(
+        self, messages: Sequence[bytes], span: Span, facts: dict[str, Draft], known: set[str], repeated: int
+    ) -> set[str]:
+        """Append with patience; return the ids that were there."""
+        for wait in (*PATIENCE, None):
+            try:
+                if self._ledger is None:
+                    return self._append(facts, known, lambda _new, _known: (), None)
+                with self._ledger.lock:
+                    return self._acknowledge(self._ledger, messages, span, facts, known, repeated)
+            except UnavailableError:
+                if wait is None:
+                    raise
+                time.sleep(wait)
+        raise AssertionError  # the last wait is None
+
+    def _acknowledge(
+        self,
+        ledger: Ledger,
+        messages: Sequence[bytes],
+        span: Span,
+        facts: dict[str, Draft],
+        known: set[str],
+        repeated: int,
+    ) -> set[str]:
+        end = ledger.end(self._shard, span)
+        after = 0
+
+        def seal(new: int, there: int) -> Sequence[Draft]:
+            return (self._acknowledgement(ledger, messages, span, end, new, there + repeated),)
+
+        def keep(size: int) -> None:
+            nonlocal after
+            after = size
+
+        known = self._append(facts, known, seal, ledger.condition, keep)
+        ledger.advance(self._shard, span, end, after)
+        return known
+
+    def _append(
+        self,
+        facts: dict[str, Draft],
+        known: set[str],
+        seal: Callable[[int, int], Sequence[Draft]],
+        condition: Condition | None,
+        keep: Callable[[int], None] = lambda _size: None,
+    ) -> set[str]:
+        """Append what is not known, sealed by an acknowledgement; return what was known."""
+        while True:
+            new = [draft for id_, draft in facts.items() if id_ not in known]
+            drafts = [*new, *seal(len(new), len(known))]
+            if not drafts:
+                return known
+            try:
+                keep(self._session.append(drafts, condition).last)
+            except AppendConflict:
+                found = self._known(facts)
+                if found == known:  # so it is the condition
+                    raise self._overtaken() from None
+                known = found
+                continue
+            return known
+
+    def _draft(self, line: bytes, at: str, sequence: int) -> Draft:
+        try:
+            event = self._decoder.decode(line)
+            body = line.decode()
+        except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+            raise InvalidError(
+                f"message {sequence} is no event: {error}",
+                code="ingest.no_event",
+                expected='a JSON object with "id" and "type" (CloudEvents)',
+                found=line[:120].decode(errors="replace"),
+                hint="mend the line or filter it out, then run again: everything before it is committed",
+            ) from error
+        source = event.source or self._source
+        return self._drafts.draft(
+            source=source,
+            event_id=event.id,
+            event_type=event.type,
+            body=body,
+            at=at,
+            subject=event.subject,
+            time=event.time,
+            id_=fact_id(source, event.id),
+        )
+
+    def _known(self, facts: dict[str, Draft]) -> set[str]:
+        """Ids that the log holds with the same payload.
+
+        Raises:
+            ConflictError: one has another payload.
+        """
+        log = self._session.log
+        places = log.positions_of(list(facts))
+        for id_, place in places.items():
+            (at, body), *_ = log.read(after=place - 1, until=place)
+            theirs, ours = read_fact(body, at).data, _data(facts[id_])
+            if theirs != ours:
+                raise _reused(str(ours.get("body", "")).encode(), f"record #{place}")
+        return set(places)
+
+    def _acknowledgement(
+        self, ledger: Ledger, messages: Sequence[bytes], span: Span, end: int, facts: int, duplicates: int
+    ) -> Draft:
+        # Of the line that ends there, so that a resumed run can see that the input is the same; shards do not know it.
+        last = messages[-1] if messages and ledger.router is None and len(messages) == span.taken else None
+        data = {
+            "run": self._run,
+            "source": ledger.source,
+            "shard": self._shard,
+            "from_offset": str(ledger.offset),
+            "to_offset": str(end),
+            "lines": span.taken,
+            "facts": facts,
+            "duplicates": duplicates,
+            "filtered": span.taken - facts - duplicates,
+            "last_line_sha256": "" if last is None else "sha256:" + sha256(last).hexdigest(),
+            "last_line_bytes": 0 if last is None else len(last),
+        }
+        return self._session.handler.fact(ACKNOWLEDGED, data, self._request)
+
+    def _overtaken(self) -> ConflictError:
+        return ConflictError(
+            f"another run has acknowledged input of source {self._source} since this one began",
+            code="ingest.source_taken",
+            source=self._source,
+            hint="let one run read a source at a time; run again to go on behind it, or name another with --source",
+        )
+
+    def finish(self) -> None:
+        """Every batch was durable when it was taken."""
+
+    def abandon(self) -> None:
+        """The same: what is not acknowledged comes again."""
+
+    def summary(self) -> dict[str, object]:
+        """Facts committed, lines that were there already, empty or filtered lines, where to go on."""
+        return {
+            "messages": self.committed + self.duplicates,
+            "committed": self.committed,
+            "duplicates": self.duplicates,
+            "skipped": self.skipped,
+            "offset": "" if self._ledger is None else str(self._ledger.offset),
+        }
+
+
+def _data(draft: Draft) -> dict[str, object]:
+    body = draft.leaf("2000-01-01T00:00:00.000000Z")
+    return read_fact(body, 0).data
+
+
+def _reused(line: bytes, where: str) -> ConflictError:
+    return ConflictError(
+        f"the id of an event stands for other content: {where}",
+        code="ingest.id_reused",
+        found=line[:120].decode(errors="replace"),
+        hint="events with one source and id must be equal; nothing of this batch was committed",
+    )

@@ -1,0 +1,348 @@
+"""`run`: a spec over an input, in this process, watched and recorded.
+
+1. The spec is valid before anything is touched; an op that cannot run here is refused, not skipped.
+2. A left-over ring of the same name is captured before it is set aside; a living run of it is never disturbed (exit 5).
+3. The input goes on where the log says it was acknowledged, if a `sink:log` is in the spec.
+4. The run is recorded: started, heartbeats and snapshots, ended. A start that cannot be recorded does not happen; after that the
+   store may go away and come back (the watch counts what it missed), but a `sink:log` waits for it and then stops the pipeline.
+5. Only an input read to its end, with every stage finished, is `completed`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+from muniment.app import home, ids, tuning
+from muniment.app import runtime_records as records
+from muniment.app.fact_drafts import FactDrafts
+from muniment.app.host_check_facts import HostFacts
+from muniment.app.ingest_schema import SchemaStage
+from muniment.app.ingest_sink import ACKNOWLEDGED, Ledger, LogSink
+from muniment.app.left_over import capture
+from muniment.app.runtime_watch import EVERY_S, SNAPSHOT_S, Recorder, Ring, Watch, supervise
+from muniment.app.session import Options, Session
+from muniment.domain.errors import InvalidError, MunimentError, NotFoundError
+from muniment.domain.query import Item
+from muniment.ring.executor import Failure, Pipeline
+from muniment.ring.graph import GraphPipeline
+from muniment.ring.place import RunPlace
+from muniment.ring.route import Router
+from muniment.ring.sources import open_source
+from muniment.ring.spec import Op, SingleRing, Spec
+from muniment.ring.spec_text import canonical, spec_sha256
+from muniment.ring.work import FileSink, PythonStage, Work
+
+AGENT = "MUNIMENT_AGENT_ID"
+LATER = ("guard", "http_post", "exec")  # valid in a spec, run by nothing yet
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a person asks of a run.
+
+    Attributes:
+        input: a path, or "-" for standard input.
+        source: its name in the log, "" to derive it.
+        record: heartbeats, snapshots, start and end go to the log.
+        from_start: read the input from its beginning, whatever is acknowledged (the ids still drop what is there).
+        every: seconds between heartbeats. snapshots: seconds between snapshots, 0 for none but at transitions.
+    """
+
+    input: str = "-"
+    source: str = ""
+    profile: str = "default"
+    record: bool = True
+    from_start: bool = False
+    every: float = EVERY_S
+    snapshots: float = 0.0
+    agent: str = field(default_factory=lambda: os.environ.get(AGENT, ""))
+
+
+@dataclass(slots=True)
+class Report:
+    """How a run went; `error` is None if it was completed."""
+
+    run: str
+    spec: Spec
+    outcome: str
+    ring_path: str
+    source: str
+    resume_from: int | None
+    lines: int
+    offset: int
+    dropped: int
+    stages: list[dict[str, object]]
+    seconds: float
+    tuning: list[tuning.Applied]
+    left_over: str
+    unrecorded: int
+    failure: Failure | None
+
+
+Told = Callable[[str, str], None]
+
+
+def needs_store(spec: Spec) -> bool:
+    """Does an op write to the log?"""
+    return any(op.name == "sink:log" for op in spec.ops)
+
+
+def check_runnable(spec: Spec) -> None:
+    """Refuse what no executor here does (operator-flow.md, section 2: executors fail closed).
+
+    Raises:
+        InvalidError: names every such op.
+    """
+    found = sorted({str(op) for op in spec.ops if op.name in LATER})
+    if found:
+        raise InvalidError(
+            f"spec {spec.name}: cannot run {', '.join(found)}",
+            code="run.op_unsupported",
+            expected="identity count digest filter schema sink:log sink:file python",
+            found=", ".join(found),
+            hint="muniment describe --spec F; take these stages out",
+        )
+
+
+def run(
+    spec: Spec, session: Session | None, asked: Asked, *, told: Told, progress: Callable[[int], None]
+) -> Report:
+    """Run a spec to the end of its input.
+
+    Args:
+        session: an open store for writing; None: nothing is recorded, and no op may need one.
+        told: gets (word, text) of what is worth a line while it runs.
+        progress: gets the bytes of input taken so far.
+
+    Raises:
+        InvalidError: it cannot be run. ConflictError: it runs already, or the input is not what was acknowledged.
+        UnfitError: the profile has no fresh passing check of this host, or a knob cannot be turned.
+        NotFoundError, UnavailableError: no input, no store, no room.
+    """
+    check_runnable(spec)
+    if asked.profile != "default":
+        if session is None:
+            raise _no_store(f"profile {asked.profile} asks for a check of this host, which is a record")
+        tuning.demand_fresh_check(session, asked.profile)
+    if session is None and needs_store(spec):
+        raise _no_store(f"spec {spec.name} has a sink:log")
+    with ExitStack() as stack:
+        return _Run(spec, session, asked, told, progress, stack).go()
+
+
+class _Run:
+    """One run, while it lasts."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        session: Session | None,
+        asked: Asked,
+        told: Told,
+        progress: Callable[[int], None],
+        stack: ExitStack,
+    ) -> None:
+        self.spec, self.session, self.asked, self.told, self.progress = spec, session, asked, told, progress
+        self.id, self.sha = ids.short_id("run-"), spec_sha256(spec)
+        self.keeps = session if asked.record else None
+        journals = (session.folder if session else home.home()) / "journals" / spec.name
+        self.source = stack.enter_context(open_source(asked.input, asked.source))
+        self.place = stack.enter_context(RunPlace(spec.name, journals=journals))
+        self.resume: int | None = None
+        self.ledger: Ledger | None = None
+
+    def go(self) -> Report:
+        """All of it."""
+        began = time.monotonic()
+        left_over = capture(self.place, self.keeps, self.told)
+        self._find_place()
+        self.place.begin(self.id, self.sha.removeprefix("sha256:"))
+        if self.keeps is not None:
+            self._record_start(left_over)
+        pipeline = self._pipeline()
+        try:
+            applied = tuning.apply(self.asked.profile)
+            tuning.refuse_failed(applied, self.asked.profile)
+            watch = self._watch(pipeline)
+            supervise(pipeline, watch, lambda: self.progress(pipeline.read[1]), self.told)
+            report = self._report(pipeline, watch, applied, left_over, time.monotonic() - began)
+        finally:
+            pipeline.close()
+        if self.keeps is not None:
+            report.unrecorded += self._record_end(report)
+        self.place.end()
+        if report.failure is None:
+            self.place.clear()
+        return report
+
+    # -- before ----------------------------------------------------------------------------------------------------
+
+    def _find_place(self) -> None:
+        """Where the input goes on (rule 3)."""
+        if self.session is None or not needs_store(self.spec):
+            return
+        after = self.session.log.head().size
+        last = self.session.last(Item((ACKNOWLEDGED,), (f"source:{self.source.name}",)))
+        if last is not None and not self.asked.from_start:
+            data = last.data
+            found = self.source.resume(int(data["to_offset"]), data["last_line_sha256"], data["last_line_bytes"])
+            self.resume = found.offset
+            if found.note:
+                self.told("input", found.note)
+        ring = self.spec.pipeline
+        if isinstance(ring, SingleRing) and ring.on_full == "block":
+            self.ledger = Ledger(self.source.name, self.resume or 0, after)
+
+    def _record_start(self, left_over: str) -> None:
+        assert self.keeps is not None
+        data = {
+            "run": self.id,
+            "spec": self.spec.name,
+            "spec_sha256": self.sha,
+            "model": self.spec.model,
+            "profile": self.asked.profile,
+            "host_id": HostFacts().host_id,
+            "pid": os.getpid(),
+            "ring_path": str(self.place.folder),
+            "source": self.source.name,
+            "resume_from": "" if self.resume is None else str(self.resume),
+            "left_over": left_over,
+            "agent": self.asked.agent,
+        }
+        records.record_run_started(self.keeps, data, canonical(self.spec))
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def _pipeline(self) -> Pipeline | GraphPipeline:
+        ring, fd, offset = self.spec.pipeline, self.source.fd, self.resume or 0
+        knobs = tuning.PROFILES[self.asked.profile]
+        wait = "" if self.asked.profile == "default" else knobs.wait
+        if isinstance(ring, SingleRing):
+            shards = [self.place.ring(None if ring.shards == 1 else shard) for shard in range(ring.shards)]
+            return Pipeline(self.spec, fd, offset, [str(path) for path in shards], self._resolve, wait=wait)
+        return GraphPipeline(
+            self.spec, fd, offset, self.place.lane, self.place.journal, self._resolve, wait=wait
+        )
+
+    def _resolve(self, op: Op, shard: int, router: Router | None) -> Work:
+        if op.name == "python":
+            return PythonStage(op.argument)
+        if op.name == "schema":
+            return SchemaStage(op.argument)
+        if op.name == "sink:file":
+            return FileSink(op.argument if router is None else f"{op.argument}.{shard}")
+        assert op.name == "sink:log"
+        assert self.session is not None
+        if self.ledger is not None:
+            self.ledger.router = router
+        drafts = FactDrafts(self.session.request(Options()).actor)
+        return LogSink(
+            self.session, drafts, run=self.id, source=self.source.name, ledger=self.ledger, shard=shard
+        )
+
+    def _watch(self, pipeline: Pipeline | GraphPipeline) -> Watch:
+        keeps = self.keeps
+        recorder = None
+        if keeps is not None:
+            recorder = Recorder(
+                lambda data: records.record_heartbeat(keeps, data),
+                lambda packed, seen, reason, lane: records.record_snapshot(
+                    keeps,
+                    packed,
+                    seen,
+                    reason,
+                    self.id,
+                    spec=self.spec.name,
+                    lane=lane,
+                    agent=self.asked.agent,
+                ),
+            )
+        rings = [
+            Ring(ring.path or "", lane, f"{lane or at}." if len(pipeline.rings) > 1 else "", ring)
+            for at, (lane, ring) in enumerate(pipeline.rings)
+        ]
+        return Watch(
+            None if any(ring.lane for ring in rings) else self.spec,
+            rings,
+            recorder,
+            run=self.id,
+            agent=self.asked.agent,
+            every=self.asked.every,
+            snapshot_every=self.asked.snapshots or (SNAPSHOT_S if self.asked.agent else 0.0),
+            told=self.told,
+        )
+
+    # -- after -----------------------------------------------------------------------------------------------------
+
+    def _report(
+        self,
+        pipeline: Pipeline | GraphPipeline,
+        watch: Watch,
+        applied: list[tuning.Applied],
+        left_over: str,
+        seconds: float,
+    ) -> Report:
+        failure = pipeline.result()
+        outcome = "failed" if failure else "interrupted" if pipeline.interrupted else "completed"
+        lines, offset = pipeline.read
+        return Report(
+            run=self.id,
+            spec=self.spec,
+            outcome=outcome,
+            ring_path=str(self.place.folder),
+            source=self.source.name,
+            resume_from=self.resume,
+            lines=lines,
+            offset=offset,
+            dropped=pipeline.dropped,
+            stages=pipeline.summary(),
+            seconds=seconds,
+            tuning=applied,
+            left_over=left_over,
+            unrecorded=watch.unrecorded,
+            failure=failure,
+        )
+
+    def _record_end(self, report: Report) -> int:
+        """Record it; 1 if the store would not have it, which is said and leaves the outcome as it is."""
+        assert self.keeps is not None
+        failure = report.failure
+        error = failure.error if failure else None
+        sinks = [stage for stage in report.stages if "committed" in stage]
+        data = {
+            "run": self.id,
+            "spec": self.spec.name,
+            "outcome": report.outcome,
+            "stage": failure.stage if failure else "",
+            "sequence": str(failure.sequence) if failure else "",
+            "code": getattr(error, "code", type(error).__name__ if error else ""),
+            "error": " ".join(str(error).split())[:1000] if error else "",
+            "counts": {
+                "read": str(report.lines),
+                "published": str(report.lines - report.dropped),
+                "committed": _total(sinks, "committed"),
+                "duplicates": _total(sinks, "duplicates"),
+                "filtered": _total(report.stages, "rejected"),
+                "dropped": str(report.dropped),
+            },
+        }
+        try:
+            records.record_run_ended(self.keeps, data)
+        except MunimentError as fault:
+            self.told("not recorded", str(fault))
+            return 1
+        return 0
+
+
+def _total(stages: list[dict[str, object]], name: str) -> str:
+    return str(sum(int(str(stage.get(name, 0))) for stage in stages))
+
+
+def _no_store(why: str) -> NotFoundError:
+    return NotFoundError(
+        f"{why}, and there is no store", code="run.no_store", hint="muniment init, or --store URL"
+    )

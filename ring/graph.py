@@ -1,0 +1,281 @@
+"""A lane-graph spec at work in this process: a thread a role, lanes between them.
+
+Each role takes messages from its input lanes, does its op, puts what goes on into every output lane, and only then gives its inputs
+back: a role that dies leaves its messages where they were. Order is kept within a lane. A merge takes from its inputs in turn.
+A role that fails stops the whole graph; nobody passes the failed message.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from muniment.domain.errors import MunimentError
+from muniment.ring import _ring
+from muniment.ring.executor import Failure
+from muniment.ring.lane_state import RoleAt, lane_graph_state
+from muniment.ring.lanes import SLICE, AnyLane, Ended, JournalLane, LaneReader, LaneStopped, RingLane
+from muniment.ring.native import NativeWork, is_native, native_stage
+from muniment.ring.route import CHUNK
+from muniment.ring.spec import LaneGraph, Op, Role, Spec
+from muniment.ring.spec_text import spec_sha256
+from muniment.ring.work import Span, Work
+
+STALL_S = 1.0
+
+
+class _Worker:
+    """A role at work."""
+
+    def __init__(
+        self, role: Role, work: Work, inputs: Sequence[LaneReader], outputs: Sequence[AnyLane]
+    ) -> None:
+        self.role, self.work, self.inputs, self.outputs = role, work, list(inputs), outputs
+        self.state, self.processed, self.last_error = "idle", 0, ""
+        self.since = time.monotonic()  # when the state last changed or a batch was done
+
+    def busy(self, state: str) -> None:
+        """Say what it does now."""
+        self.state, self.since = state, time.monotonic()
+
+    def at(self) -> RoleAt:
+        """What it is doing; working or putting for over a second without an end is `stalled` or `gated`."""
+        state = self.state
+        if state in ("processing", "gated") and time.monotonic() - self.since <= STALL_S:
+            state = "processing"
+        elif state == "processing":
+            state = "stalled"
+        role = self.role
+        return RoleAt(role.id, role.kind, role.inputs, role.outputs, state, self.processed, self.last_error)
+
+    def run(self) -> None:
+        """To the end of every input."""
+        if not self.inputs:
+            raise AssertionError(self.role.id)
+        waiting = list(self.inputs)
+        most = self.work.batch
+        while waiting:
+            for reader in list(waiting):
+                try:
+                    messages = reader.peek(most, 0 if len(waiting) > 1 else SLICE)
+                except Ended:
+                    waiting.remove(reader)
+                    continue
+                if messages:
+                    most = self._do(reader, messages, most)
+            if len(waiting) > 1 and self.state == "idle":
+                time.sleep(0.001)
+        self.work.finish()
+
+    def _do(self, reader: LaneReader, messages: list[bytes], most: int) -> int:
+        """One list; a failing one is done message by message up to the one that fails alone."""
+        lists = [messages]
+        while lists:
+            part = lists.pop(0)
+            self.busy("processing")
+            try:
+                kept = self.work.take(part, Span(self.processed + 1, len(part), sum(map(len, part))))
+            except MunimentError as error:
+                if len(part) < 2 or error.retryable:
+                    raise
+                lists[:0] = [[message] for message in part]
+                continue
+            going = part if kept is None else [m for m, keep in zip(part, kept, strict=True) if keep]
+            self.busy("gated")
+            for lane in self.outputs:
+                if going:
+                    lane.writer.put(going)
+            self.processed += len(part)
+            self.busy("idle")
+        reader.release()
+        return most
+
+
+class _Input:
+    """The role without inputs reads the run's input: lines of a descriptor, as a lane shows them."""
+
+    def __init__(self, fd: int, offset: int, quit_: threading.Event) -> None:
+        self._fd, self._quit, self._rest = fd, quit_, b""
+        self._lines: list[bytes] = []
+        self._eof = False
+        self.offset, self.lines, self._shown = offset, 0, 0
+
+    def peek(self, most: int, timeout: float) -> list[bytes]:
+        """Lines, as long as there are some and nobody asked to end."""
+        if not self._lines and not self._eof and not self._quit.is_set():
+            if not select.select([self._fd], [], [], timeout)[0]:
+                return []
+            data = os.read(self._fd, CHUNK)
+            self._lines = (self._rest + data).split(b"\n")
+            self._rest = self._lines.pop()
+            if not data:
+                self._eof = True
+                self._lines += [self._rest] if self._rest else []
+        if not self._lines:
+            if self._eof or self._quit.is_set():
+                raise Ended
+            return []
+        self._shown = min(most, len(self._lines))
+        return self._lines[: self._shown]
+
+    def release(self) -> None:
+        """They are in the graph."""
+        done, self._lines = self._lines[: self._shown], self._lines[self._shown :]
+        self.lines += len(done)
+        self.offset += sum(map(len, done)) + len(done)
+
+    def close(self) -> None:
+        """The descriptor belongs to the caller."""
+
+
+class GraphPipeline:
+    """A lane graph over an input; the same face as `executor.Pipeline`.
+
+    Args:
+        lane_path: of the ring file of a lane, which must not exist. journal_folder: of a journal lane, on a disk.
+        resolve: makes the Work of an op in Python: (op, shard 0, None).
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        fd: int,
+        offset: int,
+        lane_path: Callable[[str], Path],
+        journal_folder: Callable[[str], Path],
+        resolve: Callable[[Op, int, None], Work],
+        *,
+        wait: str = "",
+    ) -> None:
+        graph = spec.pipeline
+        assert isinstance(graph, LaneGraph)
+        self._spec, self._graph, self._sha = spec, graph, spec_sha256(spec)
+        self._lock, self._quit = threading.Lock(), threading.Event()
+        self.failure: Failure | None = None
+        self.interrupted = False
+        self.lanes: dict[str, AnyLane] = {}
+        self.workers: list[_Worker] = []
+        self._input = _Input(fd, offset, self._quit)
+        readers = {
+            lane.name: [role.id for role in graph.roles if lane.name in role.inputs] for lane in graph.lanes
+        }
+        sha = bytes.fromhex(self._sha.removeprefix("sha256:"))
+        try:
+            for lane in graph.lanes:
+                if lane.kind == "journal":
+                    self.lanes[lane.name] = JournalLane(
+                        lane, journal_folder(lane.name), len(readers[lane.name]), sha
+                    )
+                else:
+                    path = str(lane_path(lane.name))
+                    self.lanes[lane.name] = RingLane(
+                        lane, path, len(readers[lane.name]), wait or graph.wait, sha
+                    )
+            for role in graph.roles:
+                ends = [self.lanes[name].reader(readers[name].index(role.id)) for name in role.inputs] or [
+                    self._input
+                ]
+                work = (
+                    NativeWork(native_stage(role.op), role.op)
+                    if is_native(role.op)
+                    else resolve(role.op, 0, None)
+                )
+                self.workers.append(_Worker(role, work, ends, [self.lanes[name] for name in role.outputs]))
+        except BaseException:
+            self.close()
+            raise
+        self._threads = [
+            threading.Thread(target=self._role, args=(worker,), name=f"role {worker.role.id}", daemon=True)
+            for worker in self.workers
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def alive(self) -> bool:
+        """True while a role works."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def finish_early(self) -> None:
+        """Take no more input; what is in the lanes is worked off."""
+        self.interrupted = True
+        self._quit.set()
+
+    def stop(self) -> None:
+        """Stop every role where it is."""
+        self.finish_early()
+        self._stop_lanes()
+
+    def state(self, *, liveness: bool = False) -> dict[str, Any]:
+        """`lane_graph_state.json`."""
+        lanes = [self.lanes[lane.name].at(liveness=liveness) for lane in self._graph.lanes]
+        return lane_graph_state(self._sha, lanes, [worker.at() for worker in self.workers])
+
+    @property
+    def rings(self) -> list[tuple[str, _ring.Ring]]:
+        """The lanes that are rings, by name."""
+        return [(name, lane.ring) for name, lane in self.lanes.items() if isinstance(lane, RingLane)]
+
+    @property
+    def read(self) -> tuple[int, int]:
+        """Lines taken from the input, and the offset after them."""
+        return self._input.lines, self._input.offset
+
+    @property
+    def dropped(self) -> int:
+        """Messages that full dropping lanes refused."""
+        return sum(lane.dropped for lane in self.lanes.values())
+
+    def result(self) -> Failure | None:
+        """What stopped it, None if nothing did."""
+        return self.failure
+
+    def summary(self) -> list[dict[str, object]]:
+        """What each role did."""
+        return [
+            {
+                "id": worker.role.id,
+                "op": str(worker.role.op),
+                **worker.work.summary(),
+                "processed": worker.processed,
+            }
+            for worker in self.workers
+        ]
+
+    def close(self) -> None:
+        """Join the threads, let go of the lanes."""
+        for thread in getattr(self, "_threads", []):
+            if thread.ident is not None:
+                thread.join()
+        for lane in self.lanes.values():
+            lane.close()
+
+    def _stop_lanes(self) -> None:
+        for lane in self.lanes.values():
+            lane.stop()
+
+    def _role(self, worker: _Worker) -> None:
+        try:
+            worker.run()
+            for lane in worker.outputs:
+                lane.writer.end()
+            worker.busy("ended")
+        except LaneStopped:
+            worker.work.abandon()
+            worker.busy("stopped")
+        except BaseException as error:
+            worker.last_error = str(error)
+            worker.busy("stopped")
+            with self._lock:
+                if self.failure is None:
+                    self.failure = Failure(worker.role.id, worker.processed + 1, error)
+            self._quit.set()
+            self._stop_lanes()
+            worker.work.abandon()

@@ -1,0 +1,104 @@
+"""Sharding: lines of one input to one of several rings by the value of a field, order kept a key (operator-flow.md, section 2)."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from muniment.domain.errors import InvalidError
+from muniment.ring import _ring
+
+CHUNK = 1 << 20
+
+
+class Router:
+    """Reads lines from a descriptor and publishes each to the ring of its key.
+
+    A line of one shard may be committed before an earlier line of another. What may be acknowledged is the floor: the offset before
+    which every line of every shard is done.
+    """
+
+    def __init__(self, fd: int, offset: int, shard_key: str, shards: int) -> None:
+        self._fd, self._path = fd, shard_key.split(".")
+        self.offset, self.lines = offset, 0
+        self._rest = b""
+        self._starts: list[deque[int]] = [
+            deque() for _ in range(shards)
+        ]  # where the lines not yet done begin
+        self._lock = threading.Lock()
+
+    def floor(self, shard: int, count: int) -> int:
+        """The floor once the next `count` lines of a shard are done."""
+        with self._lock:
+            first = [
+                starts[done]
+                for index, starts in enumerate(self._starts)
+                if len(starts) > (done := count if index == shard else 0)
+            ]
+            return min(first, default=self.offset)
+
+    def done(self, shard: int, count: int) -> None:
+        """They are."""
+        with self._lock:
+            for _ in range(count):
+                self._starts[shard].popleft()
+
+    def step(self, producers: Sequence[_ring.Producer], timeout: float) -> bool:
+        """Route what can be read within `timeout` seconds; True at the end of input.
+
+        Raises:
+            InvalidError: a line has no such key, or does not fit a slot; the lines before it are published.
+        """
+        if not select.select([self._fd], [], [], timeout)[0]:
+            return False
+        data = os.read(self._fd, CHUNK)
+        lines = (self._rest + data).split(b"\n")
+        self._rest = lines.pop()
+        if not data:
+            if self._rest:
+                lines.append(self._rest)
+            self._rest = b""
+        waiting: list[list[bytes]] = [[] for _ in producers]
+        fault: InvalidError | None = None
+        for line in lines:
+            try:
+                shard = self._shard(line, len(producers), producers[0].slot_bytes)
+            except InvalidError as error:
+                fault = error
+                break
+            with self._lock:
+                self._starts[shard].append(self.offset)
+                self.offset += len(line) + 1
+                self.lines += 1
+            waiting[shard].append(line)
+        for producer, batch in zip(producers, waiting, strict=True):
+            if batch:
+                producer.publish_many(batch)
+        if fault is not None:
+            raise fault
+        return not data
+
+    def _shard(self, line: bytes, count: int, room: int) -> int:
+        where = f"line {self.lines + 1} of the input, at byte {self.offset}"
+        if len(line) > room:
+            raise InvalidError(
+                f"{where}, does not fit a slot", code="source.line_too_long", expected=f"at most {room} bytes"
+            )
+        try:
+            found: Any = msgspec.json.decode(line)
+            for name in self._path:
+                found = found[name]
+        except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
+            raise InvalidError(
+                f"{where}, has no field {'.'.join(self._path)}",
+                code="source.shard_key_missing",
+                expected="a JSON object with the field that single_ring.shard_key names",
+                found=line[:80].decode(errors="replace"),
+            ) from error
+        return zlib.crc32(msgspec.json.encode(found)) % count
