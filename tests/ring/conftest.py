@@ -1,0 +1,31 @@
+"""The model is a package that tests import by name: `from ring_model.explore import explore`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+MODEL = HERE / "model"
+
+if "ring_model" not in sys.modules:
+    found = spec_from_file_location(
+        "ring_model", MODEL / "__init__.py", submodule_search_locations=[str(MODEL)]
+    )
+    assert found is not None
+    assert found.loader is not None
+    sys.modules["ring_model"] = package = module_from_spec(found)
+    found.loader.exec_module(package)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long runs are left out unless they are asked for: `-m soak`, or the id of one."""
+    if "soak" in config.option.markexpr or any("soak" in word for word in config.invocation_params.args):
+        return
+    out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("soak")]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
