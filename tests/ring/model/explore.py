@@ -64,7 +64,7 @@ class Search:
         self.count = Count()
         self.machine = Machine(program.atomics, program.plain, program.shared, len(program.actors))
         self.keep = frozenset(self.machine.place[name] for name in program.observed)
-        self.turns: dict[tuple[Body, object, tuple[int, ...]], Op | object] = {}
+        self.turns: dict[tuple[Body, object, tuple[int, ...]], tuple[Op | None, object]] = {}
         self.watched: set[tuple[int, object]] = set()
 
     def next_op(self, actor: Actor, thread: Thread) -> tuple[Op | None, object]:
@@ -192,7 +192,7 @@ class Search:
                 if one not in seen:
                     seen.add(one)
                     self.count.observed += 1
-                    heard = one.threads[0].heard[-1:] if one.threads[0] else ()
+                    heard = sum(one.threads[0].heard[-1:]) if one.threads[0] else 0
                     stack.append((one, (trace, len(self.program.actors), op, heard) if op else trace))
 
 

@@ -20,7 +20,7 @@ State is immutable tuples throughout, so that the search can remember it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ring_model.steps import (
     ACQUIRES,
@@ -85,7 +85,7 @@ def join(a: View, b: View) -> View:
     return View(tuple(map(max, a.times, b.times)), a.knows | b.knows)
 
 
-def put(items: tuple, place: int, item: object) -> tuple:
+def put(items: tuple[Any, ...], place: int, item: object) -> tuple[Any, ...]:
     """The tuple with one item replaced."""
     return (*items[:place], item, *items[place + 1 :])
 
@@ -153,7 +153,7 @@ class Machine:
             case Wake():
                 return [self.wake(state, who, op)]
             case Choose():
-                return [self.answer(state, who, thread, number) for number in range(op.count)]
+                return [self.answer(state, who, thread, number) for number in range(op.below)]
 
     def answer(self, state: State, who: int, thread: Thread, *heard: int) -> State:
         """The thread moved on, with or without an answer."""

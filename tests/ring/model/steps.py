@@ -92,9 +92,9 @@ class Wake(NamedTuple):
 
 
 class Choose(NamedTuple):
-    """Any number below `count`: what the protocol leaves open (batch sizes, scheduling)."""
+    """Any number below `below`: what the protocol leaves open (batch sizes, scheduling)."""
 
-    count: int
+    below: int
 
 
 Op = Load | Store | Rmw | Fence | Read | Write | Wait | Wake | Choose
