@@ -76,6 +76,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "batch_acknowledged": {
         "run": "run-1",
+        "spec": "towns",
         "source": "file:in",
         "shard": 0,
         "from_offset": "8192",
@@ -352,6 +353,8 @@ def test_a_run_is_what_was_last_seen_of_it() -> None:
         True,
     )
     assert (1, 1, COUNTS) == (row["heartbeats"], row["snapshots"], row["counts"])
+    source = model.sources["file:in"]
+    assert (1, 5, 3, U64) == (source.batches, source.lines, source.facts, source.shards["0"].to_offset)
     host = model.hosts["h-1"].profiles["low-latency"]
     assert (host.ok, host.failed) == (False, ["memory-lock"])
     assert (model.specs["demo"].runs, model.specs["demo"].snapshots) == (1, 1)
