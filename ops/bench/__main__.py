@@ -20,6 +20,10 @@ NAMES = (
     "load",
     "memory",
     "reading",
+    "ring_native",
+    "ring_python",
+    "ring_snapshot",
+    "ring_waits",
     "startup",
     "verify",
 )

@@ -45,20 +45,22 @@ class Options(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """`case` is to reach at least (`at_least`) or at most so many times the figure of `against`."""
+    """`case` is to reach at least (`at_least`) or at most so many times the figure of `against`; `word`: or what it is called."""
 
     case: str
     against: str
     bound: float
     at_least: bool = True
+    word: str = "must be"
 
 
 class Row(NamedTuple):
-    """One line: figures of every run, and their ratios to the base of the table."""
+    """One line: figures of every run, and their ratios to the base of the table; or why it was not measured."""
 
     name: str
     figures: list[float]
     ratios: list[float]
+    missing: str = ""
 
 
 class Table(NamedTuple):
@@ -110,12 +112,14 @@ def tabulate(
     unit: str = "/s",
     goals: list[Goal] | None = None,
     notes: list[str] | None = None,
+    missing: Mapping[str, str] | None = None,
 ) -> Table:
-    """Make the table of figures that were taken in turn."""
+    """Make the table of figures that were taken in turn; `missing` says why a case has none, which may be the base."""
     rows = [
-        Row(name, found, [a / b for a, b in zip(found, figures[base], strict=True)])
+        Row(name, found, [a / b for a, b in zip(found, figures.get(base, ()), strict=base in figures)])
         for name, found in figures.items()
     ]
+    rows += [Row(name, [], [], why) for name, why in (missing or {}).items()]
     return Table(title, unit, base, rows, goals or [], notes or [])
 
 
@@ -129,12 +133,16 @@ def verdicts(found: Table) -> list[str]:
     """A line a goal: reached or missed."""
     lines = []
     for goal in found.goals:
+        absent = [name for name in (goal.case, goal.against) if not found.row(name).figures]
+        if absent:
+            lines.append(f"not judged: {goal.case} against {goal.against}: not measured: {', '.join(absent)}")
+            continue
         value = ratio(found, goal.case, goal.against)
         reached = value >= goal.bound if goal.at_least else value <= goal.bound
         word = "at least" if goal.at_least else "at most"
         verdict = "reached" if reached else "MISSED"
         lines.append(
-            f"{verdict}: {goal.case} = {value:.2f} x {goal.against} (must be {word} {goal.bound:g} x)"
+            f"{verdict}: {goal.case} = {value:.2f} x {goal.against} ({goal.word} {word} {goal.bound:g} x)"
         )
     return lines
 
@@ -147,12 +155,14 @@ def text(found: Table) -> list[str]:
         f"{'-' * width} | ---: | ---: | ---: | ---:",
     ]
     for row in found.rows:
+        if row.missing:
+            lines.append(f"{row.name:{width}} | not measured: {row.missing} | | |")
+            continue
         middle, low, high = statistics.median(row.figures), min(row.figures), max(row.figures)
-        share = statistics.median(row.ratios)
-        lines.append(
-            f"{row.name:{width}} | {figure(middle)} | {figure(low)} | {figure(high)} |"
-            f" {share:.2f} ({min(row.ratios):.2f} .. {max(row.ratios):.2f})"
-        )
+        share = "-"
+        if row.ratios:
+            share = f"{statistics.median(row.ratios):.2f} ({min(row.ratios):.2f} .. {max(row.ratios):.2f})"
+        lines.append(f"{row.name:{width}} | {figure(middle)} | {figure(low)} | {figure(high)} | {share}")
     return [f"| {line} |" for line in lines]
 
 

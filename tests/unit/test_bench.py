@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from muniment.domain.envelope import halves
 from muniment.domain.records import tags_of, validate
 from muniment.ops.bench import __main__ as command
-from muniment.ops.bench import data, harness, report
+from muniment.ops.bench import data, harness, report, ring_programs, ring_python
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import DRIVER
 from muniment.store.memory import MemoryLog
@@ -46,6 +48,19 @@ CASES = {  # benchmark -> rows that its first table must have
         "consistency proof",
         "first proof, no inner nodes",
     },
+    "ring_native": {
+        "muniment, publish 1, spin",
+        "muniment, publish 1, paced, core compiled apart",
+        "muniment, batches of 64, park",
+        "LMAX Disruptor, publish 1, yielding (its own test)",
+        "LMAX Disruptor, batches of 64, spinning",
+        "boost spsc_queue, 64 a push, consume_all",
+        "moodycamel readerwriterqueue",
+        "atomic_queue, one to one",
+    },
+    "ring_python": {"queue.SimpleQueue", "muniment publish, native stage, paced"},
+    "ring_snapshot": {"three stages, at rest", "one stage, running"},
+    "ring_waits": {"pair of pipes", "muniment, spin", "muniment, park, both asleep"},
     "startup": {"python -c 'import click'", "muniment --help", "muniment channel show"},
     "verify": {"muniment verify, every check but evidence", "one SHA-256 a record"},
 }
@@ -130,6 +145,65 @@ def test_a_ratio_is_made_within_a_run() -> None:
 def test_a_missed_goal_says_so(ours: float, bound: float, at_least: bool, word: str) -> None:
     found = table([ours], [10.0], harness.Goal("ours", "floor", bound, at_least))
     assert harness.verdicts(found)[0].startswith(word)
+
+
+def test_a_case_that_cannot_be_taken_is_a_row_that_says_why() -> None:
+    cases = ring_programs.Cases()
+    cases.add("ours", lambda: lambda: 4.0)
+    cases.add("peer", lambda: missing("no java"))
+    goals = [harness.Goal("ours", "peer", 1)]
+    found = cases.table("t", harness.Options(runs=2), base="peer", unit="M/s", goals=goals, notes=[])
+    assert harness.text(found)[2:] == ["| ours | 4 | 4 | 4 | - |", "| peer | not measured: no java | | | |"]
+    assert harness.verdicts(found) == ["not judged: ours against peer: not measured: peer"]
+
+
+def test_a_goal_names_what_it_is() -> None:
+    found = table([15.0], [10.0], harness.Goal("ours", "floor", 2, word="moonshot:"))
+    assert harness.verdicts(found) == ["MISSED: ours = 1.50 x floor (moonshot: at least 2 x)"]
+
+
+def missing(why: str) -> Callable[[], float]:
+    raise ring_programs.Missing(why)
+
+
+@pytest.mark.parametrize("name", ["ring_waits", "ring_snapshot", "ring_native"])
+def test_without_compilers_every_row_is_there_and_none_has_a_figure(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring_programs.shutil, "which", lambda _name: None)
+    for found in importlib.import_module(f"muniment.ops.bench.{name}").run(tiny(tmp_path)):
+        assert found.rows
+        assert all("no " in row.missing and not row.figures for row in found.rows)
+        assert all(line.startswith("not judged") for line in harness.verdicts(found))
+        assert not any("reached" in note for note in found.notes)
+        assert "not measured: no" in report.section(name, [found], tiny(tmp_path))
+
+
+def test_from_a_wheel_the_core_is_missing_and_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring_programs.importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(ring_programs.Missing, match="checkout"):
+        ring_programs.core_sources()
+
+
+def test_a_program_of_ours_that_fails_is_an_error_and_a_peer_without_a_form_is_missing(
+    tmp_path: Path,
+) -> None:
+    with ring_programs.workshop(tiny(tmp_path)) as shop:
+        with pytest.raises(RuntimeError, match="shape="):
+            shop.ours("throughput")(shape="ring")
+        with pytest.raises(RuntimeError, match="payload"):
+            shop.ours("throughput")(payload=16)
+        here = bool(shutil.which("g++"))
+        with pytest.raises(RuntimeError if here else ring_programs.Missing, match=r"queue=|no compiler"):
+            shop.peer("deque")
+        with pytest.raises(ring_programs.Missing, match=r"batches|is missing|no compiler"):
+            shop.peer("atomic_queue")(batch=2, count=1)
+
+
+@pytest.mark.parametrize("argv", [["nothing", "5"], ["call", "5", "nothing", "0"], ["snapshot"]])
+def test_a_wrong_python_case_is_an_error(argv: list[str]) -> None:
+    with pytest.raises(RuntimeError, match=argv[0]):
+        ring_python.reading(argv)()
 
 
 def test_cases_take_turns_and_each_comes_first_once() -> None:
