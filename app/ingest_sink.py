@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 
 import msgspec
@@ -29,6 +29,7 @@ from muniment.ring.work import BATCH, Span
 from muniment.store.api import AppendConflict, Condition, Draft
 
 ACKNOWLEDGED = "runtime.batch_acknowledged/1"
+GAP = 64  # positions read in vain rather than asked for anew
 PATIENCE = (0.1, 0.3, 1.0, 3.0, 6.0)  # seconds between tries while the store cannot be written
 
 
@@ -42,8 +43,13 @@ class _Event(msgspec.Struct, gc=False):
     subject: str = ""
 
 
+def position_item(source: str, spec: str) -> Item:
+    """Every acknowledgement of a source by a spec."""
+    return Item((ACKNOWLEDGED,), (f"source:{source}", f"spec:{spec}"))
+
+
 class Ledger:
-    """How far a source is acknowledged; one for the sinks of all shards of a run.
+    """How far a spec has acknowledged a source; one for the sinks of all shards of a run.
 
     Args:
         offset: of the input where the run begins.
@@ -51,10 +57,10 @@ class Ledger:
         router: of a sharded ring; None: lines follow each other.
     """
 
-    def __init__(self, source: str, offset: int, after: int, router: Router | None = None) -> None:
-        self.source, self.offset, self.router = source, offset, router
+    def __init__(self, source: str, spec: str, offset: int, after: int, router: Router | None = None) -> None:
+        self.source, self.spec, self.offset, self.router = source, spec, offset, router
         self.lock = threading.Lock()
-        self._after, self._query = after, (Item((ACKNOWLEDGED,), (f"source:{source}",)),)
+        self._after, self._query = after, (position_item(source, spec),)
 
     @property
     def condition(self) -> Condition:
@@ -222,13 +228,13 @@ class LogSink:
             ConflictError: one has another payload.
         """
         log = self._session.log
-        places = log.positions_of(list(facts))
-        for id_, place in places.items():
-            (at, body), *_ = log.read(after=place - 1, until=place)
-            theirs, ours = read_fact(body, at).data, _data(facts[id_])
-            if theirs != ours:
-                raise _reused(str(ours.get("body", "")).encode(), f"record #{place}")
-        return set(places)
+        ids = {place: id_ for id_, place in log.positions_of(list(facts)).items()}
+        for first, last in _stretches(sorted(ids)):
+            for at, body in log.read(after=first - 1, until=last):
+                id_ = ids.get(at, "")
+                if id_ and read_fact(body, at).data != _data(facts[id_]):
+                    raise _reused(str(_data(facts[id_])["body"]).encode(), f"record #{at}")
+        return set(ids.values())
 
     def _acknowledgement(
         self, ledger: Ledger, messages: Sequence[bytes], span: Span, end: int, facts: int, duplicates: int
@@ -237,6 +243,7 @@ class LogSink:
         last = messages[-1] if messages and ledger.router is None and len(messages) == span.taken else None
         data = {
             "run": self._run,
+            "spec": ledger.spec,
             "source": ledger.source,
             "shard": self._shard,
             "from_offset": str(ledger.offset),
@@ -273,6 +280,18 @@ class LogSink:
             "skipped": self.skipped,
             "offset": "" if self._ledger is None else str(self._ledger.offset),
         }
+
+
+def _stretches(places: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Positions as stretches with small gaps: what comes again stands together, and one read of it costs less than many."""
+    first = last = 0
+    for place in places:
+        if last and place - last > GAP:
+            yield first, last
+            first = place
+        first, last = first or place, place
+    if last:
+        yield first, last
 
 
 def _data(draft: Draft) -> dict[str, object]:

@@ -21,12 +21,11 @@ from muniment.app import runtime_records as records
 from muniment.app.fact_drafts import FactDrafts
 from muniment.app.host_check_facts import HostFacts
 from muniment.app.ingest_schema import SchemaStage
-from muniment.app.ingest_sink import ACKNOWLEDGED, Ledger, LogSink
+from muniment.app.ingest_sink import Ledger, LogSink, position_item
 from muniment.app.left_over import capture
 from muniment.app.runtime_watch import EVERY_S, SNAPSHOT_S, Recorder, Ring, Watch, supervise
 from muniment.app.session import Options, Session
 from muniment.domain.errors import InvalidError, MunimentError, NotFoundError
-from muniment.domain.query import Item
 from muniment.ring.executor import Failure, Pipeline
 from muniment.ring.graph import GraphPipeline
 from muniment.ring.place import RunPlace
@@ -183,19 +182,22 @@ class _Run:
 
     def _find_place(self) -> None:
         """Where the input goes on (rule 3)."""
+        ring = self.spec.pipeline
         if self.session is None or not needs_store(self.spec):
             return
+        if not isinstance(ring, SingleRing) or ring.on_full != "block":
+            return  # what a lane graph or a dropping ring has committed is no prefix of the input: the ids alone tell
         after = self.session.log.head().size
-        last = self.session.last(Item((ACKNOWLEDGED,), (f"source:{self.source.name}",)))
+        last = self.session.last(position_item(self.source.name, self.spec.name))
         if last is not None and not self.asked.from_start:
             data = last.data
-            found = self.source.resume(int(data["to_offset"]), data["last_line_sha256"], data["last_line_bytes"])
+            found = self.source.resume(
+                int(data["to_offset"]), data["last_line_sha256"], data["last_line_bytes"]
+            )
             self.resume = found.offset
             if found.note:
                 self.told("input", found.note)
-        ring = self.spec.pipeline
-        if isinstance(ring, SingleRing) and ring.on_full == "block":
-            self.ledger = Ledger(self.source.name, self.resume or 0, after)
+        self.ledger = Ledger(self.source.name, self.spec.name, self.resume or 0, after)
 
     def _record_start(self, left_over: str) -> None:
         assert self.keeps is not None

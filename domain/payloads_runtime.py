@@ -213,9 +213,13 @@ class HeartbeatRecorded(Payload):
 
 
 class BatchAcknowledged(Payload):
-    """The input [from_offset, to_offset) whose facts stand before this record, appended with them in one transaction."""
+    """The input [from_offset, to_offset) whose facts stand before this record, appended with them in one transaction.
+
+    A position is of a source and a spec: another pipeline over the same input makes its own way.
+    """
 
     run: Name
+    spec: Name
     source: Source
     shard: Count
     from_offset: U64

@@ -143,7 +143,7 @@ TABLE: dict[str, Row] = {
     "runtime.run_ended/1": Row(t.RunEnded, "run spec", "run"),
     "runtime.snapshot_captured/1": Row(t.SnapshotCaptured, "run spec agent incident", "snapshot, run"),
     "runtime.heartbeat_recorded/1": Row(t.HeartbeatRecorded, "run agent", "run"),
-    "runtime.batch_acknowledged/1": Row(t.BatchAcknowledged, "run source", "run"),
+    "runtime.batch_acknowledged/1": Row(t.BatchAcknowledged, "run spec source", "run"),
     "fact.imported/1": Row(t.FactImported, "source subject", "run"),
 }
 

@@ -73,7 +73,7 @@ class _Worker:
         self.work.finish()
 
     def _do(self, reader: LaneReader, messages: list[bytes], most: int) -> int:
-        """One list; a failing one is done message by message up to the one that fails alone."""
+        """One list; a failing one is halved until the one that fails stands alone, behind all that were done."""
         lists = [messages]
         while lists:
             part = lists.pop(0)
@@ -83,7 +83,7 @@ class _Worker:
             except MunimentError as error:
                 if len(part) < 2 or error.retryable:
                     raise
-                lists[:0] = [[message] for message in part]
+                lists[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
                 continue
             going = part if kept is None else [m for m, keep in zip(part, kept, strict=True) if keep]
             self.busy("gated")

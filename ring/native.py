@@ -73,9 +73,7 @@ class NativeWork:
 
     def __init__(self, stage: _ring.NativeStage, op: Op) -> None:
         self._stage, self._op = stage, op
-        self._done: deque[bool] = (
-            deque()
-        )  # answers of a list that failed further on: it comes again, one by one
+        self._done: deque[bool] = deque()  # answers of a list that failed further on: its messages come again
 
     def take(self, messages: Sequence[bytes], span: Span) -> Sequence[bool] | None:
         """Do the op.

@@ -1,7 +1,7 @@
 """What a stage in Python is, and the ones that need no store: `python:<name>`, `sink:file:<path>`.
 
 A stage gets messages in order, in lists. It answers with nothing (all go on) or with one bool a message (False: rejected, the
-stages below do not see it), or it raises: then nothing of the list is done, it gets the messages again one by one, and the
+stages below do not see it), or it raises: then nothing of the list is done, it gets shorter lists of the same messages, and the
 pipeline stops at the one that fails alone. Messages are given back to the ring only after their stage has answered, so nothing
 is passed over (operator-flow.md, section 3).
 """
