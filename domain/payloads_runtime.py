@@ -32,6 +32,8 @@ Model = Literal["single_ring", "lane_graph"]
 StageState = Literal["idle", "processing", "gated", "stalled", "inactive", "stopped", "ended"]
 Source = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Short = Annotated[str, StringConstraints(max_length=200)]
+# `0.digest` of a shard, `lane.reader` of a graph: two names
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,128}$")]
 
 
 class SpecValidated(Payload):
@@ -182,7 +184,7 @@ class RingAt(Payload):
 class StageSeen(Payload):
     """A stage or role and its state."""
 
-    stage: Name
+    stage: StageName
     state: StageState
 
 
@@ -193,7 +195,7 @@ class StageChange(Payload):
         frozen=True, strict=True, extra="forbid", validate_by_name=True, validate_by_alias=True
     )
 
-    stage: Name
+    stage: StageName
     from_: Annotated[str, StringConstraints(max_length=16), Field(alias="from")]
     to: StageState
 

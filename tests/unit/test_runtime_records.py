@@ -185,6 +185,8 @@ def test_every_type_here_is_in_the_registry_and_good() -> None:
         ("snapshot_captured", "reason", "curious"),
         ("heartbeat_recorded", "changes.0.from_", "idle"),
         ("heartbeat_recorded", "unix_ns", 1.5),
+        ("heartbeat_recorded", "stages.0.stage", "x" * 130),
+        ("heartbeat_recorded", "stages.0.stage", "in/digest"),
         ("host_checked", "checks.0.state", "passed"),
         ("host_checked", "host_id", ""),
         ("spec_rejected", "problems", []),
@@ -194,6 +196,11 @@ def test_every_type_here_is_in_the_registry_and_good() -> None:
 def test_what_does_not_fit_is_refused(name: str, path: str, value: Any) -> None:
     with pytest.raises(InvalidError):
         validate(f"runtime.{name}/1", changed(GOOD[name], path, value))
+
+
+def test_a_role_of_a_lane_and_a_stage_of_a_shard_have_two_names() -> None:
+    two = f"{'l' * 64}.{'r' * 64}"
+    validate("runtime.heartbeat_recorded/1", changed(GOOD["heartbeat_recorded"], "stages.0.stage", two))
 
 
 @pytest.mark.parametrize(
