@@ -43,7 +43,7 @@ int rc_leave(rc_consumer *c) {
 
 /* A broadcast reader that fell behind goes on a quarter of the ring behind the cursor; what it skipped is counted. */
 static uint64_t catch_up(rc_consumer *c, uint64_t distance) {
-    uint64_t keep = c->ring->capacity - (c->ring->capacity + 3) / 4;
+    uint64_t keep = c->ring->capacity - c->ring->capacity / 4; /* never 0: of one slot, the newest message */
     uint64_t skip = distance > keep ? distance - keep : 1;
     c->tuple.lost += skip;
     c->at += skip;

@@ -63,10 +63,22 @@ static void consumer_dealloc(Consumer *self) {
     unmake((PyObject *)self);
 }
 
+/* ---- broadcast: copied, then known to be whole; a loss is told once, in its place between the messages ---- */
+
+static PyObject *told_loss(Consumer *self) {
+    State *state = state_of((PyObject *)self);
+    uint64_t lost = self->c.tuple.lost - self->told;
+    self->told = self->c.tuple.lost;
+    PyObject *error = new_error(state->overrun, RC_OVERRUN, "messages were overwritten unread: .lost says how many, .sequence where it goes on");
+    if (error && set_u64(error, "lost", lost) && set_u64(error, "sequence", self->c.at + 1)) return throw_error(state->overrun, error);
+    Py_XDECREF(error);
+    return NULL;
+}
+
 /* At least one message: how many; PY_ERROR: an exception is set, also at the end, a stop, the timeout. Waits without the GIL, in slices. */
 static int64_t available(Consumer *self, uint64_t deadline) {
     int64_t n = rc_available(&self->c);
-    while (n == 0) {
+    while (n == 0 && self->c.tuple.lost == self->told) {
         if (!deadline) {
             n = RC_TIMEOUT;
             break;
@@ -79,8 +91,9 @@ static int64_t available(Consumer *self, uint64_t deadline) {
         self->shut &= ~(unsigned)SHUT_BUSY;
         if (n == RC_TIMEOUT) n = between_slices(deadline);
     }
-    if (__builtin_expect(n > 0, 1)) return n;
-    fail(state_of((PyObject *)self), n, self->c.ring);
+    if (__builtin_expect(n > 0 && self->c.tuple.lost == self->told, 1)) return n;
+    if (self->c.tuple.lost != self->told) told_loss(self); /* before anything else: it comes before the next message */
+    else fail(state_of((PyObject *)self), n, self->c.ring);
     return PY_ERROR;
 }
 
@@ -103,20 +116,7 @@ static PyObject *message_at(Consumer *self, uint64_t sequence) {
     return PyBytes_FromStringAndSize((const char *)payload, (Py_ssize_t)length);
 }
 
-/* ---- broadcast: copied, then known to be whole; a loss is told once, in its place between the messages ---- */
-
-static PyObject *told_loss(Consumer *self) {
-    State *state = state_of((PyObject *)self);
-    uint64_t lost = self->c.tuple.lost - self->told;
-    self->told = self->c.tuple.lost;
-    PyObject *error = new_error(state->overrun, RC_OVERRUN, "messages were overwritten unread: .lost says how many, .sequence where it goes on");
-    if (error && set_u64(error, "lost", lost) && set_u64(error, "sequence", self->c.at + 1)) return throw_error(state->overrun, error);
-    Py_XDECREF(error);
-    return NULL;
-}
-
 static PyObject *copy_next(Consumer *self) {
-    if (self->c.tuple.lost != self->told) return told_loss(self);
     int64_t length = rc_copy_next(&self->c, self->copy);
     if (length == RC_OVERRUN) return told_loss(self);
     if (length < 0) return fail(state_of((PyObject *)self), length, self->c.ring);
@@ -128,11 +128,12 @@ static PyObject *copy_next(Consumer *self) {
 static PyObject *copy_many(Consumer *self, uint64_t n) {
     PyObject *list = PyList_New(0);
     for (uint64_t i = 0; list && i < n; i++) {
-        if (i && (self->c.tuple.lost != self->told || rc_available(&self->c) <= 0)) break; /* what it has goes first */
+        if (i && (rc_available(&self->c) <= 0 || self->c.tuple.lost != self->told)) break; /* what it has goes first */
+        uint64_t told = self->told;
         PyObject *message = copy_next(self);
         if (!message && i && PyErr_ExceptionMatches(state_of((PyObject *)self)->overrun)) {
-            self->told--; /* tell it again, after these */
             PyErr_Clear();
+            self->told = told;
             break;
         }
         if (!message || PyList_Append(list, message)) Py_CLEAR(list);
