@@ -27,7 +27,7 @@ static uint32_t rf_scan(rf_feeder *feeder, const rc_ring *ring, size_t *ends, ui
     size_t first = feeder->from;
     *code = 0;
     while (count < RF_LINES && first < feeder->to) {
-        size_t known = !count && feeder->searched > first ? feeder->searched : first;
+        size_t known = feeder->searched > first ? feeder->searched : first;
         const uint8_t *found = memchr(feeder->buffer + known, '\n', feeder->to - known);
         size_t end = found ? (size_t)(found - feeder->buffer) : feeder->to;
         if (!found && !count) feeder->searched = end;

@@ -27,7 +27,7 @@ int rs_check(const rs_stage *stage, const rc_consumer *consumer) {
 
 void rs_digest(const rs_stage *stage, uint8_t digest[32]) { sha256_read(&stage->hash, digest); }
 
-/* One message: 1 goes on, 0 rejected, negative: an RS_ code. `op` is a constant where it is called, so one arm remains. */
+/* One message: 1 goes on, 0 rejected, negative: an RS_ code. `op` is a constant in the loops, so one arm remains. */
 static inline __attribute__((always_inline)) int rs_one(rs_stage *stage, uint32_t op, const uint8_t *payload, uint32_t length) {
     static const uint8_t line_end = '\n';
     int answer = 1;
@@ -39,8 +39,6 @@ static inline __attribute__((always_inline)) int rs_one(rs_stage *stage, uint32_
         if (answer < 0) return answer; /* JS_ codes are the negative RS_ codes */
         stage->rejected += !answer;
     }
-    stage->messages++;
-    stage->bytes += op == RS_FORWARD ? 0 : length;
     return answer;
 }
 
@@ -48,20 +46,20 @@ _Static_assert(RS_JSON_SYNTAX == -JS_SYNTAX && RS_JSON_OBJECT == -JS_OBJECT && R
 _Static_assert(RS_JSON_NESTING == -JS_NESTING && RS_JSON_UTF8 == -JS_UTF8, "one list");
 
 int rs_apply(rs_stage *stage, const uint8_t *payload, uint32_t length) {
-    switch (stage->op) {
-    case RS_FORWARD: return rs_one(stage, RS_FORWARD, payload, length);
-    case RS_COUNT: return rs_one(stage, RS_COUNT, payload, length);
-    case RS_DIGEST: return rs_one(stage, RS_DIGEST, payload, length);
-    default: return rs_one(stage, RS_FILTER, payload, length);
-    }
+    uint32_t op = stage->op;
+    int answer = rs_one(stage, op, payload, length);
+    if (answer < 0) return answer;
+    stage->messages++;
+    stage->bytes += op == RS_FORWARD ? 0 : length;
+    return answer;
 }
 
 /* Messages one by one, until `n`, the bound of bytes or an error (stage->code): how many are done. */
 static inline __attribute__((always_inline)) uint64_t rs_walk(rs_stage *stage, const rc_consumer *consumer, uint64_t n, uint32_t op) {
     rc_ring *ring = consumer->ring;
     const bool marks = ring->above[consumer->stage];
-    uint64_t done = 0, most = stage->bytes + RS_BATCH_BYTES;
-    for (; done < n && stage->bytes < most; done++) {
+    uint64_t done = 0, messages = 0, bytes = 0;
+    for (; done < n && bytes < RS_BATCH_BYTES; done++) {
         uint64_t sequence = consumer->at + done + 1;
         if (marks && rc_marked(ring, consumer->stage, sequence)) {
             if (op == RS_FILTER) rc_mark(ring, consumer->stage, sequence, true); /* not the mark of the last lap */
@@ -75,25 +73,13 @@ static inline __attribute__((always_inline)) uint64_t rs_walk(rs_stage *stage, c
             stage->sequence = sequence;
             break;
         }
+        messages++;
+        bytes += (uint64_t)length;
         if (op == RS_FILTER) rc_mark(ring, consumer->stage, sequence, !answer);
     }
-    return done;
-}
-
-/* Sum of the length words, with no mark to look at. The largest length is kept, so that the loop has no branch (1.6 x). */
-static uint64_t rs_count_lengths(rs_stage *stage, const rc_consumer *consumer, uint64_t n) {
-    const rc_ring *ring = consumer->ring;
-    uint64_t bytes = 0, largest = 0;
-    for (uint64_t done = 0; done < n; done++) {
-        const uint8_t *payload;
-        uint64_t length = (uint64_t)rc_get(ring, consumer->at + done + 1, &payload); /* a lie: -1, the largest of all */
-        bytes += length;
-        largest = length > largest ? length : largest;
-    }
-    if (largest > ring->slot_bytes) return rs_walk(stage, consumer, n, RS_COUNT); /* finds which one */
-    stage->messages += n;
+    stage->messages += messages;
     stage->bytes += bytes;
-    return n;
+    return done;
 }
 
 /* As many of `n` as belong in one batch. */
@@ -103,8 +89,7 @@ static uint64_t rs_batch(rs_stage *stage, const rc_consumer *consumer, uint64_t 
     switch (stage->op) {
     case RS_FORWARD: stage->messages += n; return n;
     case RS_COUNT:
-        if (ring->above[consumer->stage]) return rs_walk(stage, consumer, cut, RS_COUNT);
-        if (!(ring->capabilities & RC_CAP_FIXED)) return rs_count_lengths(stage, consumer, cut);
+        if (ring->above[consumer->stage] || !(ring->capabilities & RC_CAP_FIXED)) return rs_walk(stage, consumer, cut, RS_COUNT);
         stage->messages += n;
         stage->bytes += n * ring->slot_bytes;
         return n;
@@ -115,7 +100,7 @@ static uint64_t rs_batch(rs_stage *stage, const rc_consumer *consumer, uint64_t 
 
 int rs_run(rs_stage *stage, rc_consumer *consumer, uint64_t deadline_ns) {
     uint64_t batches = 0, messages = 0;
-    int answer = stage->code ? RC_STOPPED : RC_OK;
+    int answer = RC_OK;
     while (!answer) {
         int64_t n = rc_wait_available(consumer, deadline_ns);
         if (n < 0) {
