@@ -89,6 +89,11 @@ def linked_key(host: hosts.Host) -> None:
     path.symlink_to("alice.pem")
 
 
+def folder_as_key(host: hosts.Host) -> None:
+    key(0o600)(host)
+    (host.root / hosts.HOME.lstrip("/") / "keys/s-1/carol.pem").mkdir(mode=0o700)
+
+
 DOWN = UnavailableError("no server", code="store.connections")
 
 # check, what is wrong, the change: failed where the profile requires it, degraded elsewhere, applied nowhere
@@ -106,6 +111,7 @@ BAD: list[tuple[str, str, Change]] = [
     ("cpu.affinity", "not mounted", put("sys/fs/cgroup", None)),
     ("cpu.quota", "uses the quota up", put(f"{GROUP}/me.scope/cpu.max", "150000 100000")),
     ("cpu.quota", "uses the quota up", put(f"{GROUP}/cpu.max", "50000 100000")),
+    ("cpu.quota", "uses the quota up", both(put(f"{GROUP}/me.scope/cpu.max", "400 100"), put(f"{GROUP}/cpu.max", "150 100"))),
     ("cpu.quota", "could not be looked at", put(f"{GROUP}/cpu.max", "some 100000")),
     ("cpu.quota", "could not be looked at", put("proc/self/cgroup", "nonsense")),
     ("cpu.headroom", "other work", put("proc/loadavg", "1.01 0 0")),
@@ -158,6 +164,7 @@ BAD: list[tuple[str, str, Change]] = [
     ("keys.private", "mode 0604", key(0o604)),
     ("keys.private", "mode 0750", key(0o600, folder=0o750)),
     ("keys.private", "bob.pem", linked_key),
+    ("keys.private", "carol.pem", folder_as_key),
     ("keys.private", "mode 0644", key(0o644, where=f"{hosts.HOME}/stores/s-1/keys")),
     ("keys.private", "mode 0644", key(0o644, where=f"{hosts.STORE}/keys")),
     ("keys.private", "no home", named(home="", home_error="no home folder")),

@@ -44,10 +44,13 @@ if given.get("bounded"):
 if given.get("isolated") is not None:
     type(host).isolated = property(lambda self: frozenset(given["isolated"]))
 found = tuning.apply(given["profile"], [0] * given.get("threads", 1), host)
-locked = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmLck"))
+def locked():
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmLck")))
+before = locked()
+later = bytearray(8 << 20)
 print(json.dumps({
     "found": {each.knob: each._asdict() for each in found},
-    "cpus": sorted(os.sched_getaffinity(0)), "policy": os.sched_getscheduler(0), "locked": int(locked),
+    "cpus": sorted(os.sched_getaffinity(0)), "policy": os.sched_getscheduler(0), "locked": before, "later": locked() - before,
 }))
 """
 
@@ -90,6 +93,7 @@ def test_low_latency_pins_and_locks() -> None:
     assert {each["state"] for each in said["found"].values()} == {"requested", "applied"}
     assert len(said["cpus"]) == 1
     assert said["locked"] > 1024
+    assert said["later"] >= 8192, "what is mapped later is locked too"
     assert said["policy"] == os.SCHED_OTHER
 
 
@@ -107,6 +111,7 @@ def test_memory_below_a_limit_is_locked_in_part() -> None:
     said = turned("low-latency", bounded=True)
     assert said["found"]["mlock"]["state"] == "degraded"
     assert said["locked"] > 1024
+    assert said["later"] == 0
 
 
 def test_more_threads_than_processors_share_them_and_that_is_said() -> None:
