@@ -25,9 +25,11 @@ from muniment.app.ingest_sink import Ledger, LogSink, position_item
 from muniment.app.left_over import capture
 from muniment.app.runtime_watch import EVERY_S, SNAPSHOT_S, Recorder, Ring, Watch, supervise
 from muniment.app.session import Options, Session
+from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, MunimentError, NotFoundError
 from muniment.ring.executor import Failure, Pipeline
 from muniment.ring.graph import GraphPipeline
+from muniment.ring.lane_state import STATE
 from muniment.ring.place import RunPlace
 from muniment.ring.route import Router
 from muniment.ring.sources import open_source
@@ -167,8 +169,11 @@ class _Run:
             applied = tuning.apply(self.asked.profile)
             tuning.refuse_failed(applied, self.asked.profile)
             watch = self._watch(pipeline)
-            supervise(pipeline, watch, lambda: self.progress(pipeline.read[1]), self.told)
+            supervise(pipeline, watch, lambda: self._tick(pipeline), self.told)
             report = self._report(pipeline, watch, applied, left_over, time.monotonic() - began)
+        except BaseException:
+            pipeline.stop()  # or its threads would be waited for
+            raise
         finally:
             pipeline.close()
         if self.keeps is not None:
@@ -277,6 +282,15 @@ class _Run:
             snapshot_every=self.asked.snapshots or (SNAPSHOT_S if self.asked.agent else 0.0),
             told=self.told,
         )
+
+    def _tick(self, pipeline: Pipeline | GraphPipeline) -> None:
+        """A few times a second: progress, and what only this process knows of a lane graph, for whoever takes a snapshot."""
+        self.progress(pipeline.read[1])
+        if isinstance(pipeline, GraphPipeline):
+            try:
+                self.place.tell(STATE, encode(pipeline.state()))
+            except MunimentError as error:
+                self.told("not told", str(error))
 
     # -- after -----------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ EVERY_S = 30.0
 SNAPSHOT_S = 60.0
 GAP_S = 5.0  # silence of the supervisor itself
 QUIET_S = 1.0  # between two transitions
+HELD_LOOKS = 4
 TROUBLE = ("stalled", "inactive", "stopped")
 
 
@@ -86,7 +87,7 @@ class Watch:
         self._beats = 0
         self._states: dict[str, str] = {}
         self._marks: dict[str, Any] = {}
-        self._blocked: dict[str, int] = {}
+        self._blocked: dict[str, tuple[bool, int]] = {}
         self.unrecorded = 0
         self.last_error: MunimentError | None = None
 
@@ -129,19 +130,25 @@ class Watch:
             self._states, self._marks = states, marks
 
     def _trouble(self, ring: Ring, seen: Mapping[str, Any]) -> tuple[object, ...]:
-        """What of a picture is a transition if it differs: stages in trouble, a producer held back for two looks, loss."""
-        held = self._blocked.get(ring.path, 0)
-        self._blocked[ring.path] = held = held + 1 if seen["producer_blocked"] else 0
+        """What of a picture is a transition if it differs: stages in trouble, a producer held back, loss."""
+        held = self._held_back(ring.path, blocked=seen["producer_blocked"])
         lost = any(int(item["lost"]) for item in seen["gating"])
         return (
             tuple(item["stage"] for item in seen["gating"] if item["state"] in TROUBLE),
-            seen["slowest_stage"] if held > 1 else "",
+            held,
             int(seen["dropped"]) > 0,
             lost,
         )
 
+    def _held_back(self, path: str, *, blocked: bool) -> bool:
+        """A producer held back at four looks, until it is free at four: a ring that is full now and then is no trouble."""
+        was, count = self._blocked.get(path, (False, 0))
+        count = count + 1 if blocked != was else 0
+        self._blocked[path] = (not was, 0) if count >= HELD_LOOKS else (was, count)
+        return self._blocked[path][0]
+
     def _say(self, ring: Ring, seen: Mapping[str, Any], before: Any, after: tuple[Any, ...]) -> None:
-        earlier = before or ((), "", False, False)
+        earlier = before or ((), False, False, False)
         for item in seen["gating"]:
             name = ring.prefix + item["stage"]
             if item["stage"] in after[0] and item["stage"] not in earlier[0]:
@@ -149,7 +156,12 @@ class Watch:
             elif item["stage"] in earlier[0] and item["stage"] not in after[0]:
                 self._told("goes on", f"stage {name} is {item['state']} again")
         if after[1] and not earlier[1]:
-            self._told("gated", f"the producer waits for stage {ring.prefix}{after[1]}: the ring is full")
+            self._told(
+                "gated",
+                f"the producer waits for stage {ring.prefix}{seen['slowest_stage']}: the ring is full",
+            )
+        if earlier[1] and not after[1]:
+            self._told("goes on", f"the producer of {ring.lane or 'the ring'}")
         if after[2] and not earlier[2]:
             self._told("dropped", f"{seen['dropped']} messages were refused by the full ring")
         if after[3] and not earlier[3]:

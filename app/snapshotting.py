@@ -18,12 +18,10 @@ from muniment.app.session import Session
 from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError, WrongError
 from muniment.ring import _ring
-from muniment.ring.lane_state import LaneAt, RoleAt, lane_graph_state
+from muniment.ring.lane_state import STATE, LaneAt, RoleAt, lane_graph_state
 from muniment.ring.place import Run, find_run
 from muniment.ring.snapshot import render
 from muniment.ring.spec import Spec
-
-STATE = "lane_graph_state.json"
 
 
 class Captured(NamedTuple):

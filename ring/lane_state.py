@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from muniment.ring.snapshot import render
 
+STATE = "lane_graph_state.json"  # a running graph writes it into its place
+
 
 class LaneAt(NamedTuple):
     """A lane: `packed` is the snapshot of one that is a ring; of a journal head, tail and the rest are given."""

@@ -107,6 +107,11 @@ class RunPlace:
         self._write(run, spec_sha256, time.time_ns(), 0)
         return look(self.runtime, self.spec)._replace(live=True)
 
+    def tell(self, name: str, data: bytes) -> None:
+        """Write a small file beside the rings, whole or not at all. Raises UnavailableError."""
+        with faults("write", self.folder / name, "runtime"):
+            write_new(self.folder, name, data + b"\n", durable=False)
+
     def end(self) -> None:
         """Say that the run ended of its own accord; its rings may be read until the next one."""
         found = look(self.runtime, self.spec)

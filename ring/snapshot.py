@@ -174,6 +174,8 @@ def _stage(
     silent = _silent(snap, cell)
     if not cell["active"]:
         state = "inactive"
+    elif snap["stop"] == 2:
+        state = "stopped"
     elif lag == 0:
         state = "idle"
     elif lag <= short:
