@@ -14,6 +14,8 @@ int rc_consumer_attach(rc_consumer *c, rc_ring *ring, uint32_t stage) {
     memset(c, 0, sizeof *c);
     if (stage >= ring->stages) return RC_INVALID;
     rc_cell *cell = &ring->at->cells[RC_CELL_STAGE + stage];
+    /* Who left a gated ring gates nobody: its messages were overwritten, and its old sequence would make every distance impossible. */
+    if (ring->kind == RC_GATED && !atomic_load_explicit(&cell->active, memory_order_relaxed)) return RC_INVALID;
     int answer = own(cell);
     if (answer) return answer;
     c->ring = ring;

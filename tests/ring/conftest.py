@@ -20,6 +20,19 @@ if "ring_model" not in sys.modules:
     sys.modules["ring_model"] = package = module_from_spec(found)
     found.loader.exec_module(package)
 
+if "core_programs" not in sys.modules:
+    found = spec_from_file_location("core_programs", HERE / "core_programs.py")
+    assert found is not None
+    assert found.loader is not None
+    sys.modules["core_programs"] = programs = module_from_spec(found)
+    found.loader.exec_module(programs)
+
+
+@pytest.fixture(scope="session")
+def core_programs(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """`core_programs.Programs` of this session."""
+    return sys.modules["core_programs"].Programs(tmp_path_factory.mktemp("core"))
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long runs are left out unless they are asked for: `-m soak`, or the id of one."""
