@@ -92,6 +92,7 @@ static int64_t available(Consumer *self, uint64_t deadline) {
         if (n == RC_TIMEOUT) n = between_slices(deadline);
     }
     if (__builtin_expect(n > 0 && self->c.tuple.lost == self->told, 1)) return n;
+    if (n == PY_ERROR) return n;
     if (self->c.tuple.lost != self->told) told_loss(self); /* before anything else: it comes before the next message */
     else fail(state_of((PyObject *)self), n, self->c.ring);
     return PY_ERROR;
