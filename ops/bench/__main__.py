@@ -20,6 +20,7 @@ NAMES = (
     "load",
     "memory",
     "reading",
+    "ring_log",
     "ring_native",
     "ring_python",
     "ring_snapshot",

@@ -48,6 +48,7 @@ CASES = {  # benchmark -> rows that its first table must have
         "consistency proof",
         "first proof, no inner nodes",
     },
+    "ring_log": {"muniment run, file, ring, log", "decode and append, no ring"},
     "ring_native": {
         "muniment, publish 1, spin",
         "muniment, publish 1, paced, core compiled apart",
