@@ -229,9 +229,8 @@ class Writer:
         prior = (self._segment, self._end if self._segment else 0)
         name = form.segment_name(first)
         path = self.folder / name
-        if (
-            first == self._segment
-        ):  # it has no record, but a torn tail or another spec: it keeps its bytes under another name
+        if first == self._segment:
+            # It has no record, but a torn tail or another spec: it keeps its bytes under another name.
             prior = self._prior
             with faults("set aside", path, "journal"):
                 os.link(path, self.folder / f"{name}.unused-{now}")

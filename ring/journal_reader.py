@@ -153,9 +153,8 @@ class Reader:
         """How far the segment may be read now; at its end, go on to the next one."""
         cursor, limit = self._cursor, self._limit
         if cursor.segment == limit.segment:
-            if (
-                cursor.at == HEADER
-            ):  # without a record it was no promise: a writer may have put another in its place
+            if cursor.at == HEADER:
+                # Without a record it was no promise: a writer may have put another in its place.
                 cursor.enter(cursor.segment)
             cursor.end = limit.end
             return

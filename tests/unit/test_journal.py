@@ -336,6 +336,8 @@ def test_a_torn_tail_in_a_segment_without_records_is_set_aside(tmp_path):
     with Writer(folder, spec_sha256=b"s" * 32) as writer:
         writer._begin()
         begun = writer._path
+    Writer(folder, spec_sha256=b"s" * 32).close()
+    assert 5 == load_mark(folder).segment
     begun.write_bytes(begun.read_bytes() + b"torn")
     before = begun.read_bytes()
     reader = Reader(folder, after=4)
@@ -454,6 +456,28 @@ def test_what_stands_before_the_damage_is_read_first(tmp_path):
             with pytest.raises(WrongError) as caught:
                 reader.take_many(99, 0)
         assert ("journal.frame", "17") == (caught.value.code, caught.value.context["sequence"])
+
+
+def test_a_writer_names_the_acknowledged_frame_that_is_not_whole(tmp_path):
+    folder = filled(tmp_path / "j")
+    path = max(folder.glob("*.seg"))
+    path.write_bytes(path.read_bytes().replace(b"record 22", b"record 99"))
+    with pytest.raises(WrongError) as caught:
+        Writer(folder)
+    assert ("journal.frame", "21", form.HEADER) == (
+        caught.value.code,
+        caught.value.context["sequence"],
+        caught.value.context["byte"],
+    )
+
+
+def test_a_mark_of_another_journal_is_refused_while_the_writer_lives(tmp_path):
+    with Writer(tmp_path / "j") as writer, Reader(tmp_path / "j") as reader:
+        writer.append([b"a"])
+        (tmp_path / "j" / form.MARK).write_bytes((filled(tmp_path / "other") / form.MARK).read_bytes())
+        with pytest.raises(WrongError) as caught:
+            reader.take_many(1, 0)
+        assert "journal.foreign_mark" == caught.value.code
 
 
 @pytest.mark.parametrize("size", [0, 3, form.MAX_BODY + 1, 0xFFFFFFFF])
