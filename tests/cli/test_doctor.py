@@ -147,6 +147,34 @@ def test_a_store_cut_back_and_keys_that_others_can_read(
     assert "store.head" in ran.out.splitlines()[1]
 
 
+def test_a_clock_that_jumped_and_nobody_accepted(
+    built: Path, host: hosts.Host, cli: Callable[..., Any]
+) -> None:
+    host.env = {"MUNIMENT_HOME": str(built / "home"), "MUNIMENT_RUNTIME": hosts.RUNTIME}
+    assert cli("doctor").code == 0
+    [cache] = (built / "home" / "writer").glob("*.json")
+    last = json.loads(cache.read_bytes())
+    cache.write_text(json.dumps(last | {"wall_us": last["wall_us"] - 7_500_000_000}))
+    ran = cli("doctor")
+    assert ran.code == 9
+    assert "muniment clock accept" in ran.out.splitlines()[1]
+    assert "  not recorded: the clock of this host jumped forward" in ran.out
+    assert len(records(built / "store")) == 1
+
+
+def test_a_store_on_a_server(bare: Path, host: hosts.Host, cli: Callable[..., Any], pg_url: str) -> None:
+    assert cli("init", "--store", pg_url).code == 0
+    checks = {
+        check["id"]: check for check in cli("-o", "json", "doctor", "--store", pg_url).json["data"]["checks"]
+    }
+    assert checks["store.reachable"]["state"] == "applied"
+    durable = checks["store.durable"]
+    assert durable["observed"].startswith("fsync on, full_page_writes ")
+    assert durable["state"] == ("applied" if "full_page_writes on" in durable["observed"] else "failed")
+    with Session(pg_url) as session:
+        assert len(session.facts((ITEM,))) == 1
+
+
 def test_a_journal_mode_that_is_not_durable(built: Path, host: hosts.Host, cli: Callable[..., Any]) -> None:
     import sqlite3
 
