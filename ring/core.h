@@ -178,7 +178,6 @@ typedef struct {
     rc_ring *ring;
     rc_cell *cell;
     uint32_t stage;
-    bool held;      /* paced: it has waited once for a fuller batch */
     uint64_t at;    /* released so far */
     uint64_t limit; /* cached: available up to here */
     rc_tuple tuple;

@@ -1,4 +1,4 @@
-"""What waiting costs: round trips between two processes, the hold of the paced wait, processor time of who waits for nothing."""
+"""What waiting costs: round trips between two processes, the way of one message, processor time of who waits for nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SLEEP_GAP = 100  # us before a trip: both sides have gone to sleep
 def run(options: Options) -> list[Table]:
     """Four tables."""
     with workshop(options) as shop:
-        return [_trips(shop, options), _hold(shop, options), _idle(shop, options), _line(shop, options)]
+        return [_trips(shop, options), _way(shop, options), _idle(shop, options), _line(shop, options)]
 
 
 def _maker(shop: Workshop, **given: object) -> Callable[[], Callable[[], Reading]]:
@@ -72,41 +72,40 @@ def _trips(shop: Workshop, options: Options) -> Table:
     return cases.table("round trip", options, base=SPIN, unit="us", goals=goals, notes=notes)
 
 
-def _hold(shop: Workshop, options: Options) -> Table:
-    cases, tails = Cases(), list[float]()
+def _way(shop: Workshop, options: Options) -> Table:
+    cases, found = Cases(), dict[str, list[Reading]]()
     count = options.work(50_000, 100)
 
-    def held(word: str) -> Callable[[], Callable[[], float]]:
+    def median_of(word: str) -> Callable[[], Callable[[], float]]:
         def made() -> Callable[[], float]:
-            take = _maker(shop, what="hold", wait=WAITS[word], count=count)()
+            take = _maker(shop, what="way", wait=WAITS[word], count=count)()
 
             def figure() -> float:
-                found = take()
-                if word == "paced":
-                    tails.append(found["hold_p99"])
-                return found["hold_p50"]
+                found.setdefault(word, []).append(take())
+                return found[word][-1]["way_p50"]
 
             return figure
 
         return made
 
     for word in WAITS:
-        cases.add(f"muniment, {word}", held(word))
-        cases.add(
-            f"from publish to the stage, {word}",
-            _one(_maker(shop, what="hold", wait=WAITS[word], count=count), "way_p50"),
-        )
+        cases.add(f"muniment, {word}", median_of(word))
     notes = [
-        "How long rc_wait_available keeps a message that is there (a clock reading included), one every 3 us; medians.",
+        "One message every 3 us to a stage that waits for it; the median of a run, from before the publish."
     ]
-    found = cases.table("hold of a wait", options, base=SPIN, unit="ns", goals=[], notes=notes)
-    if tails:
-        worst = statistics.median(tails)
-        verdict = "reached" if worst <= HOLD_LIMIT else "MISSED"
+    made = cases.table("way of one message", options, base=SPIN, unit="ns", goals=[], notes=notes)
+    for word, readings in found.items():
+        tail = statistics.median(reading["way_p99"] for reading in readings)
+        notes.append(f"{word}: 99th percentile {tail:.0f} ns")
+    if found:
+        pairs = zip(found["paced"], found["spin"], strict=True)
+        hold = statistics.median(paced["way_p99"] - spin["way_p50"] for paced, spin in pairs)
+        verdict = "reached" if hold <= HOLD_LIMIT else "MISSED"
         notes.append(
-            f"{verdict}: p99 of the paced hold = {worst:.0f} ns (moonshot: at most {HOLD_LIMIT:.0f} ns)"
+            f"{verdict}: hold of the paced wait, its 99th percentile less the median of spin = {hold:.0f} ns"
+            f" (moonshot: at most {HOLD_LIMIT:.0f} ns)"
         )
-    return found
+    return made
 
 
 def _idle(shop: Workshop, options: Options) -> Table:

@@ -1,9 +1,9 @@
-/* What waiting costs: round trips between two processes, the paced wait's hold, the processor time of who waits.
+/* What waiting costs: round trips between two processes, the way of one message, the processor time of who waits.
  *
  *     waits what=trip wait=0..3 count=N gap=US cpus=A,B   trip_p50 trip_p99 trip_p999, ns; gap: microseconds before each trip, so
  *                                                        that a sleeper sleeps. wait=9: a pair of pipes in place of the rings
- *     waits what=hold wait=0..3 count=N cpus=A,B          hold_*: ns that rc_wait_available keeps a message that is there;
- *                                                        way_*: ns from before the publish to the return of the wait
+ *     waits what=way wait=0..3 count=N cpus=A,B          way_p50 way_p99 way_p999, ns: from the publish of a message,
+ *                                                        one every 3 us, to the return of the wait
  *     waits what=idle wait=0..3 ms=N                      consumer, producer: processor seconds a second of waiting
  */
 #include "common.h"
@@ -120,32 +120,26 @@ static void *now_and_then(void *nothing) {
     return nothing;
 }
 
-/* A message that rc_available has shown is there; what rc_wait_available then takes is its hold (and one clock reading). */
-static void hold(uint32_t wait) {
-    uint64_t *held = malloc(count * sizeof *held), *way = malloc(count * sizeof *way);
+static void way(uint32_t wait) {
+    uint64_t *samples = malloc(count * sizeof *samples);
     pthread_t other;
     rc_consumer c;
-    if (!held || !way) fail("no memory");
+    if (!samples) fail("no memory");
     make(0, wait, 65536);
     if (rc_consumer_attach(&c, &ring[0], 0)) fail("attach");
     pthread_create(&other, NULL, now_and_then, NULL);
     pin(cpus[1]);
     uint64_t waits = 0;
     for (; c.at < count; waits++) {
-        while (!rc_available(&c)) {}
-        uint64_t seen = bench_ns();
         int64_t n = rc_wait_available(&c, UINT64_MAX);
         uint64_t given = bench_ns();
         if (n < 1) fail("wait");
-        held[waits] = given - seen;
-        way[waits] = given - *(const uint64_t *)(const void *)rc_slot(&ring[0], c.at + 1);
+        samples[waits] = given - *(const uint64_t *)(const void *)rc_slot(&ring[0], c.at + 1);
         rc_release(&c, (uint64_t)n);
     }
     pthread_join(other, NULL);
-    percentiles("hold", held, waits);
-    percentiles("way", way, waits);
-    free(held);
-    free(way);
+    percentiles("way", samples, waits);
+    free(samples);
 }
 
 static double processor(void) {
@@ -181,8 +175,8 @@ int main(int argc, char **argv) {
     count = (uint64_t)number(argv, "count", 10000);
     if (count < 10) fail("count is 10 or more");
     if (!strcmp(what, "trip")) trip(argv, wait);
-    else if (!strcmp(what, "hold")) hold(wait);
+    else if (!strcmp(what, "way")) way(wait);
     else if (!strcmp(what, "idle")) idle(argv, wait);
-    else fail("what=trip|hold|idle");
+    else fail("what=trip|way|idle");
     return 0;
 }
