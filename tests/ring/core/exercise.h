@@ -54,9 +54,10 @@ static void exercise(rc_ring *ring) {
     for (uint32_t i = 0; i < ring->meta_bytes; i++) sink += ring->meta[i];
     uint32_t bytes = rc_snapshot(ring, &snap, true);
     CHECK(bytes == snap.bytes && bytes <= sizeof snap, "a snapshot of %u bytes", bytes);
-    exercise_producer(ring, payload);
-    for (uint32_t stage = 0; stage < ring->stages; stage++) exercise_stage(ring, stage);
-    exercise_producer(ring, payload);
+    for (int turn = 0; turn < 2; turn++) {
+        for (uint32_t stage = 0; stage < ring->stages; stage++) exercise_stage(ring, stage);
+        exercise_producer(ring, payload);
+    }
     rc_stop(ring, 0, 7, 1);
     uint32_t stage, code;
     uint64_t sequence;

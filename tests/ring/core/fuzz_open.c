@@ -64,17 +64,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
 int main(int count, char **words) {
     if (count < 3) return 2;
     uint64_t runs = strtoull(words[1], NULL, 10), random = strtoull(words[2], NULL, 10) | 1, taken = 0;
-    static const uint64_t extremes[] = {0, 1, 2, 0xff, 0xffff, UINT32_MAX, 1ull << 32, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t extremes[] = {0, 1, 2, 16, 256, 4096, 1u << 20, 0xff, 0xffff, UINT32_MAX, 1ull << 32, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
     for (uint64_t run = 0; run < runs; run++) {
         uint64_t bytes;
         uint8_t *at = valid_image((unsigned)(next_random(&random) % IMAGES), &bytes);
         for (uint64_t changes = 1 + next_random(&random) % 4; changes--;) {
             uint64_t r = next_random(&random), value, size = 1ull << (r & 3);
-            uint64_t part = r >> 2 & 3; /* header, control and first cells, all cells, anything */
-            uint64_t span = part == 0 ? sizeof(rc_header) : part == 1 ? 4096 : part == 2 ? sizeof(rc_layout) : bytes;
-            uint64_t offset = (r >> 8) % span / size * size;
+            uint64_t part = r >> 7 & 3; /* fields that places follow from, all cells, the first slots, anything */
+            uint64_t from = part == 2 ? bytes - 4096 : 0; /* the slots of all images are one page */
+            uint64_t span = part == 0 ? offsetof(rc_header, created_unix_ns) : part == 1 ? sizeof(rc_layout) : part == 2 ? 128 : bytes;
+            uint64_t offset = from + (r >> 9) % span / size * size;
             memcpy(&value, at + (offset & ~7ull), 8);
-            value = r >> 4 & 1 ? extremes[(r >> 40) % (sizeof extremes / sizeof *extremes)] : r >> 5 & 1 ? value + (r >> 6 & 1 ? 1 : UINT64_MAX) : next_random(&random);
+            if (r >> 4 & 1)
+                value = extremes[(r >> 40) % (sizeof extremes / sizeof *extremes)];
+            else
+                value = r >> 5 & 1 ? value + (r >> 6 & 1 ? 1 : UINT64_MAX) : next_random(&random);
             memcpy(at + offset, &value, size);
         }
         taken += open_and_exercise(at, bytes) == RC_OK;
