@@ -83,9 +83,6 @@ class Ring:
                     left -= len(consumer.take_many(left))
 
 
-# ---- one process ----
-
-
 def _rounds(count: int, put: Callable[[int], None], get: Callable[[int], None]) -> tuple[float, float]:
     """Nanoseconds a message of filling and of emptying, in rounds that never wait."""
     done, filling, emptying = 0, 0.0, 0.0
@@ -203,9 +200,6 @@ def simple_queues(count: int, stages: int = 1) -> float:
     return count / seconds(work) / 1e6
 
 
-# ---- two processes ----
-
-
 def pin(side: int) -> None:
     """This process to the core of a side."""
     cpu = int(two_cores().split(",")[side])
@@ -219,8 +213,8 @@ def across(count: int, reader: Callable[[Work], None], writer: Work) -> float:
 
     def child() -> None:
         pin(1)
-        reader(lambda: _say(told))
-        _say(told)
+        reader(lambda: eat([os.write(told, b".")]))
+        os.write(told, b".")
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
@@ -236,10 +230,6 @@ def across(count: int, reader: Callable[[Work], None], writer: Work) -> float:
     if process.exitcode:
         raise SystemExit("the reader failed")
     return count / taken / 1e6
-
-
-def _say(told: int) -> None:
-    os.write(told, b".")
 
 
 @case

@@ -35,7 +35,7 @@ def run(options: Options) -> list[Table]:
 
 
 def _take(shop: Workshop, options: Options, observer: str) -> Reading:
-    given = {"count": options.work(100_000, 100), "windows": options.work(100, 1), "from": observer}
+    given = {"count": options.work(100_000, 100), "windows": options.work(100, 9), "from": observer}
     return shop.ours("snapshots")(cpus=two_cores(), **given)
 
 

@@ -78,6 +78,7 @@ static void watch(void) {
     rc_snap snap;
     for (int m = 0; m < MODES; m++)
         if (!(rates[m] = malloc(windows * sizeof *rates[m]))) fail("no memory");
+    while (!atomic_load(cursor)) sched_yield(); /* both sides run */
     prctl(PR_SET_TIMERSLACK, 1000ul, 0, 0, 0);
     for (uint64_t k = 0; k < windows * MODES; k++) {
         uint64_t mode = (k + k / MODES) % MODES; /* each comes first, second, … in turn */
@@ -122,7 +123,6 @@ int main(int argc, char **argv) {
     fflush(stdout);
     pid_t child = process ? fork() : 0;
     if (process && !child) {
-        while (!atomic_load(&ring.at->cells[0].seq)) sched_yield();
         watch();
         _exit(0);
     }
