@@ -172,6 +172,15 @@ class _Wiring:
         self._lanes = {str(lane.name): lane for lane in lanes}
         self._writers: dict[str, list[_RoleDraft]] = {name: [] for name in self._lanes}
         self._readers: dict[str, list[_RoleDraft]] = {name: [] for name in self._lanes}
+        # ends that are certain: a role that names no lane, or none where it must, may have meant any
+        self._certain = {
+            what: all(
+                set(getattr(role, what)) <= self._lanes.keys()
+                and (role.kind is None or len(getattr(role, what)) >= ARITY[role.kind][at])
+                for role in roles
+            )
+            for at, what in ((0, "inputs"), (2, "outputs"))
+        }
 
     def judge(self) -> None:
         """Report what does not fit."""
@@ -208,16 +217,18 @@ class _Wiring:
         name = str(lane.name)
         writers, readers = self._writers[name], self._readers[name]
         line, say = self._fields.line(f"{lane.at}.name"), self._fields.say
-        if not writers and not readers:
+        unread = not readers and self._certain["inputs"]
+        unwritten = not writers and self._certain["outputs"]
+        if unread and unwritten:
             say(
                 "graph.unreferenced_lane",
                 line,
                 f"nobody writes or reads lane {name}",
                 "a writer and a reader",
             )
-        elif not readers:
+        elif unread and writers:
             say("graph.no_reader", line, f"nobody reads lane {name}", f"{name} in the inputs of a role")
-        elif not writers:
+        elif unwritten and readers:
             say("graph.no_writer", line, f"nobody writes lane {name}", f"{name} in the outputs of a role")
         for writer in writers[1:]:
             message = f"{writer.at} writes lane {name}, and {writers[0].at} does already"

@@ -18,7 +18,7 @@ MAX_FIELD_BYTES = 512  # JS_TEXT: path and value together
 FIELD_RULE = f"1 to {MAX_FIELD_NAMES} names joined by dots, at most {MAX_FIELD_BYTES} bytes with the value"
 _name = re.compile(NAME).fullmatch
 _schema = re.compile(rf"{NAME}(/[1-9][0-9]{{0,5}})?").fullmatch
-_host = re.compile(r"[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]").fullmatch
+_host = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]").fullmatch
 Fault = tuple[str, str, str, str]
 
 
