@@ -29,6 +29,7 @@
 #define RC_ORDER_SNAPSHOT memory_order_acquire
 #endif
 
+#define PARK_AFTER 164u     /* 100 pauses and 64 yields, about what a wake-up costs (30 us): a pair that answers at once stays awake */
 #define BEAT_NS 20000000ull /* a waiting participant says that it lives */
 
 static inline void pause_once(void) {
@@ -90,11 +91,11 @@ static inline bool wait_step(const rc_ring *ring, unsigned *step, uint64_t *now)
         if (k % 32 == 31) *now = rc_now_ns();
         return false;
     }
-    if (ring->wait == RC_PARK) {
+    if (ring->wait == RC_PARK && k >= PARK_AFTER) {
         *now = rc_now_ns();
         return true;
     }
-    if (ring->wait == RC_PACED || k < 200) {
+    if (ring->wait != RC_BACKOFF || k < 200) {
         sched_yield(); /* after 100 pauses: 1.2 to 3.4 x an exponential pause, where threads outnumber cores */
     } else {
         unsigned doubled = (k - 200) / 16 < 5 ? (k - 200) / 16 : 5; /* 50 us to 1.6 ms */
