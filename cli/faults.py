@@ -41,9 +41,9 @@ def _say(
     def lines() -> list[str]:
         size = max((len(key) for key in [*context, "code", "next"]), default=0) + 2
         found = [f"{exits.word(code)}  {message}"]
-        found += [
-            f"  {key:<{size}}{_plain(value)}" for key, value in context.items() if value not in ("", [], None)
-        ]
+        for key, value in context.items():
+            if value not in ("", [], None):
+                found += [f"  {key:<{size}}{line}" for line in _plain(value)]
         found.append(f"  {'code':<{size}}{name}")
         if hint:
             found.append(f"  {'next':<{size}}{hint}")
@@ -59,8 +59,12 @@ def _say(
     output.error(settings, members, lines)
 
 
-def _plain(value: Any) -> str:
-    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+def _plain(value: Any) -> list[str]:
+    """A value in one line; a list of whole sentences in one line each."""
+    if not isinstance(value, list | tuple):
+        return [str(value)]
+    items = [str(item) for item in value]
+    return items if any(", " in item or ": " in item for item in items) else [", ".join(items)]
 
 
 def _json(value: Any) -> Any:

@@ -13,6 +13,7 @@ FIRST_SCREEN = """\
 muniment: releases with evidence. Every decision, refusal and switch is a record in one verifiable log.
 
   operate   intake  build  pack  channel  release  activate  active  health
+            validate  describe  dot
   respond   rollback  incident  doctor
   audit     history  explain  tour  evidence-summary  verify
 
@@ -26,6 +27,7 @@ MUNIMENT_EVIDENCE  where evidence lies if not beside the log: a folder, file:///
 MUNIMENT_HOME    keys, heads seen, memos, work of server stores (default $XDG_STATE_HOME/muniment,
                  ~/.local/state/muniment)
 MUNIMENT_RUNTIME  where rings of running pipelines lie (default $XDG_RUNTIME_DIR/muniment, /dev/shm/muniment-UID)
+MUNIMENT_SPEC    the spec of a pipeline, if --spec is absent
 MUNIMENT_SIGN    the key that signs what you do, if --sign is absent
 PGPASSWORD, PGSSLROOTCERT …  as libpq reads them; a password is better there, or in ~/.pgpass, than in a URL
 NO_COLOR, TERM   output carries no colour; TERM=dumb also draws no progress line"""

@@ -23,6 +23,7 @@ from muniment.ops import generate
 HERE = Path(__file__).parent
 FOLDER = HERE / "output"
 ROOT = HERE.parents[1]
+PIPELINES = ROOT / "ops" / "pipelines"
 
 _spec = importlib.util.spec_from_file_location("muniment_cli_story", HERE.parent / "cli" / "conftest.py")
 assert _spec is not None
@@ -120,6 +121,9 @@ CASES: dict[str, tuple[str, str]] = {
     "store.restore": ("backed_up", "store restore made other"),
     "store.restore.check": ("backed_up", "store restore made --check"),
     "doctor": ("built", "doctor --profile low-latency"),
+    "validate": ("built", f"validate --spec {PIPELINES}/checksum.kv --record"),
+    "describe": ("built", f"describe --spec {PIPELINES}/fan-out.kv"),
+    "dot": ("built", f"dot --spec {PIPELINES}/fan-out.kv"),
     "schema.list": ("built", "schema list"),
     "schema.show": ("built", "schema show channel.unpinned"),
     "schema.check": ("built", "schema check --type channel.unpinned data.json"),
