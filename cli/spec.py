@@ -75,7 +75,7 @@ def _members(spec: Spec) -> dict[str, Any]:
     uses=("fields",),
     examples=[
         "muniment validate --spec pipeline.kv",
-        "muniment validate --spec - --canonical < pipeline.kv",
+        "cat pipeline.kv | muniment validate --spec - --canonical",
         "muniment validate --spec pipeline.kv --record -o json",
     ],
 )
@@ -158,7 +158,7 @@ def _record_rejected(settings: Settings, given: bytes, problems: list[Problem]) 
 @verb(
     "describe",
     uses=("fields",),
-    examples=["muniment describe --spec pipeline.kv", "muniment describe --spec - -o json < pipeline.kv"],
+    examples=["muniment describe --spec pipeline.kv", "cat pipeline.kv | muniment describe --spec - -o json"],
 )
 @spec_option
 def describe(settings: Settings, path: str | None) -> Result:  # noqa: ARG001
