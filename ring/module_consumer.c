@@ -77,7 +77,9 @@ static PyObject *told_loss(Consumer *self) {
 
 /* At least one message: how many; PY_ERROR: an exception is set, also at the end, a stop, the timeout. Waits without the GIL, in slices. */
 static int64_t available(Consumer *self, uint64_t deadline) {
-    int64_t n = rc_available(&self->c);
+    /* A paced ring holds for a fuller batch, also here and with something to read; it is told to wait no longer than that. */
+    int64_t n = self->c.ring->wait == RC_PACED ? rc_wait_available(&self->c, 0) : rc_available(&self->c);
+    if (n == RC_TIMEOUT) n = 0;
     while (n == 0 && self->c.tuple.lost == self->told) {
         if (!deadline) {
             n = RC_TIMEOUT;
