@@ -202,11 +202,7 @@ class Fields:
         names, tried = frozenset(known), 0
         for key, entry in self._entries.items():
             general = _index.sub(".N", key)
-            if general in names or (
-                entry.value is None and key not in names and not key.startswith(tuple(_KEYS))
-            ):
-                continue
-            if entry.value is None:
+            if general in names or entry.value is None:
                 continue
             near: list[str] = []
             if tried < _SUGGESTED and len(key) < 100:

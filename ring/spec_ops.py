@@ -18,7 +18,7 @@ MAX_FIELD_BYTES = 512  # JS_TEXT: path and value together
 FIELD_RULE = f"1 to {MAX_FIELD_NAMES} names joined by dots, at most {MAX_FIELD_BYTES} bytes with the value"
 _name = re.compile(NAME).fullmatch
 _schema = re.compile(rf"{NAME}(/[1-9][0-9]{{0,5}})?").fullmatch
-_host = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]").fullmatch
+_place = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?").fullmatch
 Fault = tuple[str, str, str, str]
 
 
@@ -44,11 +44,10 @@ def _url(argument: str) -> str:
     wanted = "http_post:http://HOST/… or https://, without blanks and without user and password (a spec is recorded)"
     try:
         parts = urlsplit(argument)
-        good = parts.scheme in ("http", "https") and parts.username is None and parts.password is None
-        good = good and parts.port != 0 and _host(parts.netloc.rpartition(":")[0] or parts.netloc) is not None
+        good = parts.scheme in ("http", "https") and parts.port != 0 and _place(parts.netloc) is not None
     except ValueError:
         return wanted
-    return "" if good and parts.hostname and not re.search(r"\s", argument) else wanted
+    return "" if good and not re.search(r"\s", argument) else wanted
 
 
 def _path(argument: str) -> str:

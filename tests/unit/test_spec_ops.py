@@ -21,6 +21,7 @@ GOOD = [
     ("guard:personal", "guard", "personal"),
     ("http_post:https://example.org:8443/a?b=c", "http_post", "https://example.org:8443/a?b=c"),
     ("http_post:http://[::1]:80/", "http_post", "http://[::1]:80/"),
+    ("http_post:http://[::1]/", "http_post", "http://[::1]/"),
     ("http_post:http://localhost", "http_post", "http://localhost"),
     ("exec:/bin/tee|-a|", "exec", "/bin/tee|-a|"),
 ]
