@@ -2,7 +2,7 @@
 
 1. Every entry stands below `muniment/` or the wheel's own `.dist-info/`; nothing generic lands in site-packages.
 2. The packages of pyproject are the folders with Python files, and every Python file of the checkout is in the wheel.
-3. Data is there: py.typed, policies, the whole demo, SQL. No cache, no test, no C source but the bench programs.
+3. Data is there: py.typed, policies, pipelines, the whole demo, SQL. No cache, no test, no C source but the bench programs.
 4. One compiled file, the ring engine, for the stable ABI of 3.11 on Linux; its typed stub stands beside it.
 5. The metadata names the licence and carries its text; the console script is there.
 """
@@ -14,7 +14,7 @@ import zipfile
 from email.parser import Parser
 from pathlib import Path, PurePosixPath
 
-DATA = ("py.typed", "policies", "demo", "sql")
+DATA = ("py.typed", "policies", "pipelines", "demo", "sql")
 SKIP = {"__pycache__"}
 COMPILED = "muniment/ring/_ring.abi3.so"
 STUB = "muniment/ring/_ring.pyi"
