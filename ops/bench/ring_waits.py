@@ -67,7 +67,7 @@ def _trips(shop: Workshop, options: Options) -> Table:
     ]
     notes = [
         "64 bytes there and back, two processes, pinned; a figure is the median trip of a run, in C on both sides.",
-        f"both asleep: the sender spins {SLEEP_GAP} us before each trip, so each wakes the other side; park stays awake for about 30 us.",
+        f"both asleep: the sender spins {SLEEP_GAP} us before each trip, so each wakes the other side; park stays awake for 30 us.",
     ]
     return cases.table("round trip", options, base=SPIN, unit="us", goals=goals, notes=notes)
 
