@@ -174,12 +174,13 @@ def test_orders_that_another_one_covers(program):
 
 
 SOAK = [
-    Ring(DIAMOND, capacity=2, messages=6, snapshot=True),
-    Ring(DIAMOND, capacity=4, messages=6),
+    Ring(DIAMOND, capacity=2, messages=4, snapshot=True),
+    Ring(DIAMOND, capacity=2, messages=8),
+    Ring(DIAMOND, capacity=4, messages=5),
     Ring(((), (0,), (0,), (1, 2)), capacity=2, messages=5),
-    Ring(CHAIN, capacity=4, messages=7, uneven=True, snapshot=True),
+    Ring(CHAIN, capacity=2, messages=6, uneven=True, snapshot=True),
     Ring(CHAIN, messages=5, beats=4, snapshot=True, marks=True),
-    Several(producers=3, each=2, capacity=2, snapshot=True),
+    Several(producers=3, each=1, capacity=1, snapshot=True),
     Several(producers=2, each=3, capacity=2, snapshot=True),
     Broadcast(capacity=4, messages=12, words=3),
     Park(sleepers=2),
