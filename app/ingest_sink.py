@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from hashlib import sha256
+from typing import NamedTuple
 
 import msgspec
 from muniment.app.fact_drafts import FactDrafts, fact_id
 from muniment.app.session import Options, Session
+from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
 from muniment.domain.instant import from_micros
@@ -48,6 +51,15 @@ def position_item(source: str, spec: str) -> Item:
     return Item((ACKNOWLEDGED,), (f"source:{source}", f"spec:{spec}"))
 
 
+class _Batch(NamedTuple):
+    """Messages with an event, as facts by record id; `repeated`: lines that say what another line of the batch says."""
+
+    messages: Sequence[bytes]
+    span: Span
+    facts: dict[str, Draft]
+    repeated: int
+
+
 class Ledger:
     """How far a spec has acknowledged a source; one for the sinks of all shards of a run.
 
@@ -60,12 +72,12 @@ class Ledger:
     def __init__(self, source: str, spec: str, offset: int, after: int, router: Router | None = None) -> None:
         self.source, self.spec, self.offset, self.router = source, spec, offset, router
         self.lock = threading.Lock()
-        self._after, self._query = after, (position_item(source, spec),)
+        self.after, self._query = after, (position_item(source, spec),)
 
     @property
     def condition(self) -> Condition:
         """Nobody else has acknowledged the source."""
-        return Condition(self._query, self._after)
+        return Condition(self._query, self.after)
 
     def end(self, shard: int, span: Span) -> int:
         """What is acknowledged once these messages of a shard are committed."""
@@ -75,7 +87,7 @@ class Ledger:
 
     def advance(self, shard: int, span: Span, end: int, after: int) -> None:
         """They are."""
-        self.offset, self._after = end, after
+        self.offset, self.after = end, after
         if self.router is not None:
             self.router.done(shard, span.taken)
 
@@ -115,87 +127,65 @@ class LogSink:
         """
         facts: dict[str, Draft] = {}
         at = from_micros(self._session.log.now())
-        lines = empty = 0
-        for line in messages:
-            lines += 1
+        empty = 0
+        for sequence, line in enumerate(messages, span.first):
             if not line.strip():
                 empty += 1
                 continue
-            draft = self._draft(line, at, span.first + lines - 1)
+            draft = self._draft(line, at, sequence)
             other = facts.setdefault(draft.id or "", draft)
             if other is not draft and other.head != draft.head:
                 raise _reused(line, "another line of the same batch")
         self._session.keep_secret(b"\n".join(messages).decode(errors="replace"))
-        repeated = lines - empty - len(facts)
-        known = self._known(facts) if self._expect_known else set()
-        known = self._commit(messages, span, facts, known, repeated)
-        self._expect_known = bool(known)
-        self.committed += len(facts) - len(known)
-        self.duplicates += repeated + len(known)
-        self.skipped += span.taken - lines + empty
+        batch = _Batch(messages, span, facts, len(messages) - empty - len(facts))
+        known = self._commit(batch)
+        self._expect_known = known > 0
+        self.committed += len(facts) - known
+        self.duplicates += batch.repeated + known
+        self.skipped += span.taken - len(messages) + empty
 
-    def _commit(
-        self, messages: Sequence[bytes], span: Span, facts: dict[str, Draft], known: set[str], repeated: int
-    ) -> set[str]:
-        """Append with patience; return the ids that were there."""
-        for wait in (*PATIENCE, None):
-            try:
-                if self._ledger is None:
-                    return self._append(facts, known, lambda _new, _known: (), None)
-                with self._ledger.lock:
-                    return self._acknowledge(self._ledger, messages, span, facts, known, repeated)
-            except UnavailableError:
-                if wait is None:
-                    raise
-                time.sleep(wait)
-        raise AssertionError  # the last wait is None
+    def _commit(self, batch: _Batch) -> int:
+        """Append with patience; return how many of the facts were there. Other shards wait: the store is down for them too."""
+        with self._ledger.lock if self._ledger else nullcontext():
+            for wait in PATIENCE:
+                try:
+                    return self._append(batch, self._ledger)
+                except UnavailableError as error:
+                    if error.code.startswith("clock."):  # that is for a person to settle
+                        raise
+                    time.sleep(wait)
+            return self._append(batch, self._ledger)
 
-    def _acknowledge(
-        self,
-        ledger: Ledger,
-        messages: Sequence[bytes],
-        span: Span,
-        facts: dict[str, Draft],
-        known: set[str],
-        repeated: int,
-    ) -> set[str]:
-        end = ledger.end(self._shard, span)
-        after = 0
-
-        def seal(new: int, there: int) -> Sequence[Draft]:
-            return (self._acknowledgement(ledger, messages, span, end, new, there + repeated),)
-
-        def keep(size: int) -> None:
-            nonlocal after
-            after = size
-
-        known = self._append(facts, known, seal, ledger.condition, keep)
-        ledger.advance(self._shard, span, end, after)
-        return known
-
-    def _append(
-        self,
-        facts: dict[str, Draft],
-        known: set[str],
-        seal: Callable[[int, int], Sequence[Draft]],
-        condition: Condition | None,
-        keep: Callable[[int], None] = lambda _size: None,
-    ) -> set[str]:
-        """Append what is not known, sealed by an acknowledgement; return what was known."""
+    def _append(self, batch: _Batch, ledger: Ledger | None) -> int:
+        """Append what is not there, and where that leads in the input."""
+        known = self._known(batch.facts) if self._expect_known else set()
+        end = ledger.end(self._shard, batch.span) if ledger else 0
         while True:
-            new = [draft for id_, draft in facts.items() if id_ not in known]
-            drafts = [*new, *seal(len(new), len(known))]
-            if not drafts:
-                return known
+            drafts = [draft for id_, draft in batch.facts.items() if id_ not in known]
+            if ledger:
+                drafts.append(self._acknowledgement(ledger, batch, end, len(known)))
+            condition = ledger.condition if ledger else None
             try:
-                keep(self._session.append(drafts, condition).last)
+                size = self._session.append(drafts, condition).last if drafts else 0
             except AppendConflict:
-                found = self._known(facts)
+                if ledger and (last := self._ours(ledger)):
+                    ledger.advance(self._shard, batch.span, end, last.position)
+                    return len(batch.facts) - int(last.data["facts"])
+                found = self._known(batch.facts)
                 if found == known:  # so it is the condition
                     raise self._overtaken() from None
                 known = found
                 continue
-            return known
+            if ledger:
+                ledger.advance(self._shard, batch.span, end, size)
+            return len(known)
+
+    def _ours(self, ledger: Ledger) -> Fact | None:
+        """The acknowledgement of this very batch: committed by a try whose answer was lost with the connection."""
+        last = self._session.last(position_item(ledger.source, ledger.spec))
+        if last is None or last.position <= ledger.after:
+            return None
+        return last if (last.data["run"], last.data["shard"]) == (self._run, self._shard) else None
 
     def _draft(self, line: bytes, at: str, sequence: int) -> Draft:
         try:
@@ -236,9 +226,9 @@ class LogSink:
                     raise _reused(str(_data(facts[id_])["body"]).encode(), f"record #{at}")
         return set(ids.values())
 
-    def _acknowledgement(
-        self, ledger: Ledger, messages: Sequence[bytes], span: Span, end: int, facts: int, duplicates: int
-    ) -> Draft:
+    def _acknowledgement(self, ledger: Ledger, batch: _Batch, end: int, known: int) -> Draft:
+        messages, span = batch.messages, batch.span
+        duplicates, facts = known + batch.repeated, len(batch.facts) - known
         # Of the line that ends there, so that a resumed run can see that the input is the same; shards do not know it.
         last = messages[-1] if messages and ledger.router is None and len(messages) == span.taken else None
         data = {

@@ -33,7 +33,7 @@ def capture(place: RunPlace, session: Session | None, told: Callable[[str, str],
     before = place.before
     said: list[str] = []
     for path in before.rings:
-        lane = path.stem if path.parent != place.folder else ""
+        lane = path.name if path.parent != place.folder else ""
         try:
             with _ring.Ring.attach(path, writable=False) as ring:
                 packed, spec = ring.snapshot_raw(True), spec_of(ring, str(path))

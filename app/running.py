@@ -107,6 +107,13 @@ def check_runnable(spec: Spec) -> None:
             found=", ".join(found),
             hint="muniment describe --spec F; take these stages out",
         )
+    if isinstance(spec.pipeline, SingleRing) and sum(op.name == "sink:log" for op in spec.ops) > 1:
+        raise InvalidError(
+            f"spec {spec.name} has more than one sink:log: which of them acknowledges the input?",
+            code="run.two_sinks",
+            expected="one sink:log in a ring",
+            hint="let one stage write to the log; two filters side by side go into it by way of a lane graph",
+        )
 
 
 def run(
@@ -153,6 +160,7 @@ class _Run:
         journals = (session.folder if session else home.home()) / "journals" / spec.name
         self.source = stack.enter_context(open_source(asked.input, asked.source))
         self.place = stack.enter_context(RunPlace(spec.name, journals=journals))
+        self.started = False
         self.resume: int | None = None
         self.ledger: Ledger | None = None
 
@@ -162,26 +170,45 @@ class _Run:
         left_over = capture(self.place, self.keeps, self.told)
         self._find_place()
         self.place.begin(self.id, self.sha.removeprefix("sha256:"))
-        if self.keeps is not None:
-            self._record_start(left_over)
-        pipeline = self._pipeline()
         try:
-            applied = tuning.apply(self.asked.profile)
-            tuning.refuse_failed(applied, self.asked.profile)
-            watch = self._watch(pipeline)
-            supervise(pipeline, watch, lambda: self._tick(pipeline), self.told)
-            report = self._report(pipeline, watch, applied, left_over, time.monotonic() - began)
-        except BaseException:
-            pipeline.stop()  # or its threads would be waited for
+            report = self._run(left_over, began)
+        except BaseException as error:
+            self._broke_off(error)
             raise
-        finally:
-            pipeline.close()
         if self.keeps is not None:
             report.unrecorded += self._record_end(report)
         self.place.end()
         if report.failure is None:
             self.place.clear()
         return report
+
+    def _run(self, left_over: str, began: float) -> Report:
+        """From the first ring to the last thread; the start is on record once nothing stands against it."""
+        pipeline = self._pipeline()
+        try:
+            applied = tuning.apply(self.asked.profile, pipeline.crew.prepare())
+            tuning.refuse_failed(applied, self.asked.profile)
+            if self.keeps is not None:
+                self._record_start(left_over)
+            self.started = True
+            watch = self._watch(pipeline)
+            supervise(pipeline, watch, lambda: self._tick(pipeline), self.told)
+            return self._report(pipeline, watch, applied, left_over, time.monotonic() - began)
+        except BaseException:
+            pipeline.stop()  # or its threads would be waited for
+            raise
+        finally:
+            pipeline.close()
+
+    def _broke_off(self, error: BaseException) -> None:
+        """Something else than the pipeline failed: a start that is on record gets its end, one that is not leaves no ring."""
+        if self.started and self.keeps is not None:
+            failure = Failure("", 0, error)
+            none = Report(self.id, self.spec, "failed", "", "", None, 0, 0, 0, [], 0.0, [], "", 0, failure)
+            self._record_end(none)
+        self.place.end()
+        if not self.started:
+            self.place.clear()
 
     # -- before ----------------------------------------------------------------------------------------------------
 
@@ -246,6 +273,8 @@ class _Run:
         assert self.session is not None
         if self.ledger is not None:
             self.ledger.router = router
+            if router is not None:
+                router.follow()
         drafts = FactDrafts(self.session.request(Options()).actor)
         return LogSink(
             self.session, drafts, run=self.id, source=self.source.name, ledger=self.ledger, shard=shard

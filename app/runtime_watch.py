@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 from muniment.domain.errors import MunimentError
@@ -31,6 +30,7 @@ EVERY_S = 30.0
 SNAPSHOT_S = 60.0
 GAP_S = 5.0  # silence of the supervisor itself
 QUIET_S = 1.0  # between two transitions
+DOWN_S = 10.0  # a store that did not answer is not asked again so soon
 HELD_LOOKS = 4
 TROUBLE = ("stalled", "inactive", "stopped")
 
@@ -84,7 +84,7 @@ class Watch:
         self._run, self._agent, self._every, self._snapshot_every = run, agent, every, snapshot_every
         self._stall_ns, self._now, self._unix, self._told = stall_ns, now_ns, unix_ns, told
         self._start = self._last_beat = self._last_snapshot = self._last_look = self._last_change = now_ns()
-        self._beats = 0
+        self._beats = self._down_until = 0
         self._states: dict[str, str] = {}
         self._marks: dict[str, Any] = {}
         self._blocked: dict[str, tuple[bool, int]] = {}
@@ -197,11 +197,16 @@ class Watch:
     def _record(self, act: Callable[[Recorder], object]) -> None:
         if self._recorder is None:
             return
+        if self._now() < self._down_until:
+            self.unrecorded += 1
+            return
         try:
             act(self._recorder)
         except MunimentError as error:
             self.unrecorded += 1
             self.last_error = error
+            if error.retryable:
+                self._down_until = self._now() + int(DOWN_S * 1e9)
             self._told("not recorded", str(error))
 
 
@@ -226,40 +231,38 @@ def supervise(
     The first interrupt (SIGINT, SIGTERM) ends the input and works off what is in the ring; the second stops every stage where it
     is.
     """
-    asked = 0
-    pipeline.start()
-    reason = "started"
-    with _terminable():
+    with _interrupts() as asked:
+        done = 0
+        pipeline.start()
+        reason = "started"
         while pipeline.alive() or reason:
-            try:
-                watch.look(reason)
-                reason = ""
-                tick()
-                time.sleep(TICK_S)
-            except KeyboardInterrupt:
-                asked += 1
-                reason = ""
+            watch.look(reason)
+            reason = ""
+            tick()
+            time.sleep(TICK_S)
+            if len(asked) > done:
+                done = len(asked)
                 told(
-                    "interrupted",
-                    "the ring is worked off; again to stop at once" if asked == 1 else "stopping",
+                    "interrupted", "stopping" if done > 1 else "the ring is worked off; again to stop at once"
                 )
-                (pipeline.finish_early if asked == 1 else pipeline.stop)()
-    watch.look("ended")
-    tick()
+                (pipeline.stop if done > 1 else pipeline.finish_early)()
+        watch.look("ended")
+        tick()
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM as an interrupt, where this is the main thread."""
+def _interrupts() -> Iterator[list[int]]:
+    """The signals that asked to end, as they come. An exception in their place could cut an append or the start of a thread."""
+    asked: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield asked
         return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {
+        number: signal.signal(number, lambda number, _frame: asked.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
-        yield
+        yield asked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

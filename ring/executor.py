@@ -2,17 +2,21 @@
 
 Native stages (`identity count digest filter`) run in C without the interpreter lock; the others are `Work`s and run in Python.
 The feeder ends the ring at the end of input, stages drain it and finish. A stage that fails stops the ring at that message:
-nobody passes it, what was released before stays done.
+nobody passes it, what was released before stays done; no more input is taken, and the rings of other shards are worked off.
+A stage finishes its work only if the input was read to its end: what is cut short is abandoned, not made whole.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from muniment.domain.errors import InvalidError, MunimentError, UnavailableError
+from muniment.domain.errors import MunimentError
 from muniment.ring import _ring
+from muniment.ring.crew import Crew
+from muniment.ring.lines import line_too_long, unreadable
 from muniment.ring.native import is_native, native_error, native_stage, native_summary, wait_word
 from muniment.ring.route import Router
 from muniment.ring.spec import Op, SingleRing, Spec
@@ -37,6 +41,8 @@ class Shard:
 
     Args:
         works: a Work for each stage in Python, None for each native one.
+        whole: was the input read to its end?
+        halt: is told that the ring was stopped, and by which failure if that is known here.
     """
 
     def __init__(
@@ -44,19 +50,21 @@ class Shard:
         spec: SingleRing,
         ring: _ring.Ring,
         works: Sequence[Work | None],
-        fail: Callable[[Failure], None],
+        whole: Callable[[], bool],
+        halt: Callable[[Failure | None], None],
     ) -> None:
         self.ring = ring
         self.producer = ring.producer()
-        self._spec, self._works, self._fail = spec, list(works), fail
+        self._spec, self._works, self._whole, self._halt = spec, list(works), whole, halt
         self.native = [
             None if work else native_stage(stage.op) for stage, work in zip(spec.stages, works, strict=True)
         ]
         self._consumers = [ring.consumer(index) for index in range(len(spec.stages))]
-        self.threads = [
-            threading.Thread(target=self._stage, args=(index,), name=f"stage {stage.id}", daemon=True)
-            for index, stage in enumerate(spec.stages)
-        ]
+
+    def crew(self, crew: Crew) -> None:
+        """Its threads, one a stage."""
+        for index, stage in enumerate(self._spec.stages):
+            crew.add(f"stage {stage.id}", partial(self._stage, index))
 
     def _stage(self, index: int) -> None:
         work, stage = self._works[index], self._spec.stages[index]
@@ -66,11 +74,12 @@ class Shard:
             else:
                 self._run_python(index, work)
         except _ring.RingStopped:
+            self._halt(None)
             if work is not None:
                 work.abandon()
         except BaseException as error:
             at = self._consumers[index].at + 1
-            self._fail(Failure(stage.id, at, error))
+            self._halt(Failure(stage.id, at, error))
             self.ring.stop(index, PYTHON_FAILED, at)
             if work is not None:
                 work.abandon()
@@ -96,22 +105,23 @@ class Shard:
             try:
                 kept = work.take(messages, span)
             except MunimentError as error:
-                if len(messages) < 2 or error.retryable:
+                if span.taken < 2 or error.retryable:
                     raise
-                consumer.release(
-                    0
-                )  # nothing of the list is done: find the one that fails, do those before it
-                most = 1
+                consumer.release(0)
+                most = span.taken // 2  # the one that fails stands alone in the end, all before it done
                 continue
             if consumer.filter:
                 consumer.mark([False] * len(messages) if kept is None else [not keep for keep in kept])
             consumer.release(span.taken)
-        work.finish()
+        if self._whole():
+            work.finish()
+        else:
+            work.abandon()
 
-    def stopped_by(self) -> Failure | None:
-        """The native stage, or the other process, that stopped the ring."""
+    def stopped_by(self, by_us: bool) -> Failure | None:
+        """The native stage, or the other process, that stopped the ring; None if nobody did, or we without a reason."""
         stopped = self.ring.stopped
-        if stopped is None:
+        if stopped is None or (by_us and stopped == (None, 0, 0)):
             return None
         stage, code, sequence = stopped
         name = self._spec.stages[stage].id if stage is not None and stage < len(self._spec.stages) else ""
@@ -130,6 +140,8 @@ class Shard:
 
     def close(self) -> None:
         """Let go of the mapping; its file stays."""
+        for consumer in self._consumers:
+            consumer.close()
         self.producer.close()
         self.ring.close()
 
@@ -153,38 +165,36 @@ class Pipeline:
         assert isinstance(ring, SingleRing)
         self._spec, self._lock = ring, threading.Lock()
         self.failure: Failure | None = None
-        self.interrupted = False
-        self._quit = threading.Event()
-        self._router = Router(fd, offset, ring.shard_key, ring.shards) if ring.shards > 1 else None
+        self.interrupted = self._stopped = self._whole = False
+        self._quit, self.crew = threading.Event(), Crew()
+        self._router = (
+            Router(fd, offset, ring.shard_key, ring.shards, ring.slot_bytes) if ring.shards > 1 else None
+        )
         self.shards: list[Shard] = []
         self._fd, self._offset = fd, offset
+        works: list[list[Work | None]] = [[] for _ in paths]
         try:
-            for index, path in enumerate(paths):
-                works = [
-                    None if is_native(stage.op) else resolve(stage.op, index, self._router)
-                    for stage in ring.stages
-                ]
-                self.shards.append(
-                    Shard(ring, make_ring(spec, ring, path, wait or ring.wait), works, self._failed)
-                )
+            for index, (path, mine) in enumerate(zip(paths, works, strict=True)):
+                for stage in ring.stages:
+                    mine.append(None if is_native(stage.op) else resolve(stage.op, index, self._router))
+                made = make_ring(spec, ring, path, wait or ring.wait)
+                self.shards.append(Shard(ring, made, mine, lambda: self._whole, self._halted))
         except BaseException:
+            abandon(work for mine in works for work in mine)
             self.close()
             raise
         self._feeder = None if self._router else _ring.Feeder(self.shards[0].producer, offset=offset)
-        self._feeding = threading.Thread(target=self._feed, name="feeder", daemon=True)
+        self.crew.add("feeder", self._feed)
+        for shard in self.shards:
+            shard.crew(self.crew)
 
     def start(self) -> None:
         """Begin."""
-        for shard in self.shards:
-            for thread in shard.threads:
-                thread.start()
-        self._feeding.start()
+        self.crew.start()
 
     def alive(self) -> bool:
         """True while a thread works."""
-        return self._feeding.is_alive() or any(
-            thread.is_alive() for shard in self.shards for thread in shard.threads
-        )
+        return self.crew.alive()
 
     def finish_early(self) -> None:
         """Take no more input; what is in the ring is worked off."""
@@ -193,9 +203,11 @@ class Pipeline:
 
     def stop(self) -> None:
         """Stop every stage where it is."""
+        self._stopped = True
         self.finish_early()
         for shard in self.shards:
             shard.ring.stop(None, 0, 0)
+        self.crew.release()
 
     @property
     def rings(self) -> list[tuple[str, _ring.Ring]]:
@@ -216,17 +228,15 @@ class Pipeline:
 
     def close(self) -> None:
         """Join the threads and let go of the rings."""
+        self.crew.join()
         for shard in self.shards:
-            for thread in shard.threads:
-                if thread.ident is not None:
-                    thread.join()
             shard.close()
 
     def result(self) -> Failure | None:
         """After the last thread ended: what stopped it, None if nothing did."""
         if self.failure is not None:
             return self.failure
-        return next((found for shard in self.shards if (found := shard.stopped_by()) is not None), None)
+        return next((found for shard in self.shards if (found := shard.stopped_by(self._stopped))), None)
 
     def summary(self) -> list[dict[str, object]]:
         """What each stage did; of a sharded ring, each stage of each shard."""
@@ -240,28 +250,34 @@ class Pipeline:
         assert self._feeder is not None
         return self._feeder.feed(self._fd, SLICE)
 
-    def _failed(self, failure: Failure) -> None:
+    def _halted(self, failure: Failure | None) -> None:
         with self._lock:
             if self.failure is None:
                 self.failure = failure
         self._quit.set()
 
     def _feed(self) -> None:
-        producers = [shard.producer for shard in self.shards]
         try:
-            while not self._quit.is_set():
-                if self._feed_once(producers):
-                    break
+            while not self._quit.is_set() and not self._whole:
+                self._whole = self._feed_once([shard.producer for shard in self.shards])
         except _ring.RingStopped:
-            return
+            self._halted(None)  # whoever stopped it has said why; the other shards are worked off
         except _ring.BadLine as error:
-            self._failed(Failure("", error.line, _bad_line(error, self._spec)))
+            room = self._spec.slot_bytes
+            self._halted(Failure("", error.line, line_too_long(error.line, error.offset, room)))
         except OSError as error:
-            self._failed(Failure("", self.read[0], _unreadable(error)))
+            self._halted(Failure("", self.read[0] + 1, unreadable(error)))
         except BaseException as error:
-            self._failed(Failure("", self.read[0], error))
-        for producer in producers:
-            producer.end()
+            self._halted(Failure("", self.read[0] + 1, error))
+        for shard in self.shards:
+            shard.ring.end(shard.producer.at)
+
+
+def abandon(works: Iterable[Work | None]) -> None:
+    """Let go of works that will not begin."""
+    for work in works:
+        if work is not None:
+            work.abandon()
 
 
 def _summary(work: Work | None) -> dict[str, object]:
@@ -289,21 +305,4 @@ def make_ring(spec: Spec, ring: SingleRing, path: str | None, wait: str) -> _rin
         filters=sum(1 << index for index, stage in enumerate(ring.stages) if is_filter(stage.op)),
         meta=canonical(spec),
         spec_sha256=bytes.fromhex(spec_sha256(spec).removeprefix("sha256:")),
-    )
-
-
-def _bad_line(error: _ring.BadLine, ring: SingleRing) -> MunimentError:
-    return InvalidError(
-        f"line {error.line} of the input, at byte {error.offset}, does not fit a slot",
-        code="source.line_too_long",
-        expected=f"at most {ring.slot_bytes} bytes (single_ring.slot_bytes)",
-        hint="raise single_ring.slot_bytes; everything before this line was passed on",
-    )
-
-
-def _unreadable(error: OSError) -> MunimentError:
-    return UnavailableError(
-        f"the input cannot be read: {error.strerror or error}",
-        code="source.unreadable",
-        hint="run again: it goes on",
     )

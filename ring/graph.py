@@ -2,31 +2,33 @@
 
 Each role takes messages from its input lanes, does its op, puts what goes on into every output lane, and only then gives its inputs
 back: a role that dies leaves its messages where they were. Order is kept within a lane. A merge takes from its inputs in turn.
-A role that fails stops the whole graph; nobody passes the failed message.
+A role that fails stops the whole graph; nobody passes the failed message. Works are finished only if the input was read to its
+end.
 """
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from muniment.domain.errors import MunimentError
 from muniment.ring import _ring
-from muniment.ring.executor import Failure
+from muniment.ring.crew import Crew
+from muniment.ring.executor import Failure, abandon
 from muniment.ring.lane_state import RoleAt, lane_graph_state
-from muniment.ring.lanes import SLICE, AnyLane, Ended, JournalLane, LaneReader, LaneStopped, RingLane
+from muniment.ring.lanes import SLICE, AnyLane, JournalLane, LaneReader, LaneStopped, RingLane
+from muniment.ring.lines import Ended, Lines
 from muniment.ring.native import NativeWork, is_native, native_stage
-from muniment.ring.route import CHUNK
-from muniment.ring.spec import LaneGraph, Op, Role, Spec
+from muniment.ring.spec import MAX_SLOT_BYTES, LaneGraph, Op, Role, Spec
 from muniment.ring.spec_text import spec_sha256
 from muniment.ring.work import Span, Work
 
 STALL_S = 1.0
+MERGE_S = 0.001  # between two looks at several lanes that are all empty
 
 
 class _Worker:
@@ -55,24 +57,22 @@ class _Worker:
 
     def run(self) -> None:
         """To the end of every input."""
-        if not self.inputs:
-            raise AssertionError(self.role.id)
         waiting = list(self.inputs)
-        most = self.work.batch
         while waiting:
+            found = False
             for reader in list(waiting):
                 try:
-                    messages = reader.peek(most, 0 if len(waiting) > 1 else SLICE)
+                    messages = reader.peek(self.work.batch, 0 if len(waiting) > 1 else SLICE)
                 except Ended:
                     waiting.remove(reader)
                     continue
                 if messages:
-                    most = self._do(reader, messages, most)
-            if len(waiting) > 1 and self.state == "idle":
-                time.sleep(0.001)
-        self.work.finish()
+                    found = True
+                    self._do(reader, messages)
+            if len(waiting) > 1 and not found:
+                time.sleep(MERGE_S)
 
-    def _do(self, reader: LaneReader, messages: list[bytes], most: int) -> int:
+    def _do(self, reader: LaneReader, messages: list[bytes]) -> None:
         """One list; a failing one is halved until the one that fails stands alone, behind all that were done."""
         lists = [messages]
         while lists:
@@ -93,41 +93,28 @@ class _Worker:
             self.processed += len(part)
             self.busy("idle")
         reader.release()
-        return most
 
 
 class _Input:
-    """The role without inputs reads the run's input: lines of a descriptor, as a lane shows them."""
+    """The role without inputs reads the run's input, as a lane shows it."""
 
-    def __init__(self, fd: int, offset: int, quit_: threading.Event) -> None:
-        self._fd, self._quit, self._rest = fd, quit_, b""
-        self._lines: list[bytes] = []
-        self._eof = False
-        self.offset, self.lines, self._shown = offset, 0, 0
+    def __init__(self, fd: int, offset: int, room: int, quit_: threading.Event) -> None:
+        self.lines, self._quit = Lines(fd, offset, room), quit_
+        self.whole = False
 
     def peek(self, most: int, timeout: float) -> list[bytes]:
         """Lines, as long as there are some and nobody asked to end."""
-        if not self._lines and not self._eof and not self._quit.is_set():
-            if not select.select([self._fd], [], [], timeout)[0]:
-                return []
-            data = os.read(self._fd, CHUNK)
-            self._lines = (self._rest + data).split(b"\n")
-            self._rest = self._lines.pop()
-            if not data:
-                self._eof = True
-                self._lines += [self._rest] if self._rest else []
-        if not self._lines:
-            if self._eof or self._quit.is_set():
-                raise Ended
-            return []
-        self._shown = min(most, len(self._lines))
-        return self._lines[: self._shown]
+        if self._quit.is_set():
+            raise Ended
+        try:
+            return self.lines.peek(most, timeout)
+        except Ended:
+            self.whole = True
+            raise
 
     def release(self) -> None:
         """They are in the graph."""
-        done, self._lines = self._lines[: self._shown], self._lines[self._shown :]
-        self.lines += len(done)
-        self.offset += sum(map(len, done)) + len(done)
+        self.lines.release()
 
     def close(self) -> None:
         """The descriptor belongs to the caller."""
@@ -155,12 +142,12 @@ class GraphPipeline:
         graph = spec.pipeline
         assert isinstance(graph, LaneGraph)
         self._spec, self._graph, self._sha = spec, graph, spec_sha256(spec)
-        self._lock, self._quit = threading.Lock(), threading.Event()
+        self._lock, self._quit, self.crew = threading.Lock(), threading.Event(), Crew()
         self.failure: Failure | None = None
         self.interrupted = False
         self.lanes: dict[str, AnyLane] = {}
         self.workers: list[_Worker] = []
-        self._input = _Input(fd, offset, self._quit)
+        self._input = _Input(fd, offset, _room(graph), self._quit)
         readers = {
             lane.name: [role.id for role in graph.roles if lane.name in role.inputs] for lane in graph.lanes
         }
@@ -187,21 +174,19 @@ class GraphPipeline:
                 )
                 self.workers.append(_Worker(role, work, ends, [self.lanes[name] for name in role.outputs]))
         except BaseException:
+            abandon(worker.work for worker in self.workers)
             self.close()
             raise
-        self._threads = [
-            threading.Thread(target=self._role, args=(worker,), name=f"role {worker.role.id}", daemon=True)
-            for worker in self.workers
-        ]
+        for worker in self.workers:
+            self.crew.add(f"role {worker.role.id}", partial(self._role, worker))
 
     def start(self) -> None:
         """Begin."""
-        for thread in self._threads:
-            thread.start()
+        self.crew.start()
 
     def alive(self) -> bool:
         """True while a role works."""
-        return any(thread.is_alive() for thread in self._threads)
+        return self.crew.alive()
 
     def finish_early(self) -> None:
         """Take no more input; what is in the lanes is worked off."""
@@ -212,6 +197,7 @@ class GraphPipeline:
         """Stop every role where it is."""
         self.finish_early()
         self._stop_lanes()
+        self.crew.release()
 
     def state(self, *, liveness: bool = False) -> dict[str, Any]:
         """`lane_graph_state.json`."""
@@ -226,7 +212,7 @@ class GraphPipeline:
     @property
     def read(self) -> tuple[int, int]:
         """Lines taken from the input, and the offset after them."""
-        return self._input.lines, self._input.offset
+        return self._input.lines.lines, self._input.lines.offset
 
     @property
     def dropped(self) -> int:
@@ -251,9 +237,7 @@ class GraphPipeline:
 
     def close(self) -> None:
         """Join the threads, let go of the lanes."""
-        for thread in getattr(self, "_threads", []):
-            if thread.ident is not None:
-                thread.join()
+        self.crew.join()
         for lane in self.lanes.values():
             lane.close()
 
@@ -264,6 +248,10 @@ class GraphPipeline:
     def _role(self, worker: _Worker) -> None:
         try:
             worker.run()
+            if self._input.whole:
+                worker.work.finish()
+            else:
+                worker.work.abandon()
             for lane in worker.outputs:
                 lane.writer.end()
             worker.busy("ended")
@@ -279,3 +267,9 @@ class GraphPipeline:
             self._quit.set()
             self._stop_lanes()
             worker.work.abandon()
+
+
+def _room(graph: LaneGraph) -> int:
+    """The longest line that every lane of the role that reads the input holds."""
+    first = next(role for role in graph.roles if not role.inputs)
+    return min((lane.slot_bytes for lane in graph.lanes if lane.name in first.outputs), default=MAX_SLOT_BYTES)

@@ -12,18 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from muniment.domain.errors import InvalidError
 from muniment.ring import _ring
 from muniment.ring.journal import Writer as JournalWriter
 from muniment.ring.journal_reader import Reader as JournalReader
 from muniment.ring.lane_state import LaneAt
+from muniment.ring.lines import Ended
 from muniment.ring.native import wait_word
 from muniment.ring.spec import Lane
 
 SLICE = 0.2  # seconds a role waits before it looks whether it should end
-
-
-class Ended(Exception):  # noqa: N818 - it is what happened
-    """The lane's writer has ended it and every message was taken."""
 
 
 class LaneStopped(Exception):  # noqa: N818
@@ -50,7 +48,7 @@ class LaneWriter(Protocol):
     """The writer's end."""
 
     def put(self, messages: Sequence[bytes]) -> None:
-        """Put all of them, waiting for room where the lane blocks. Raises LaneStopped."""
+        """Put all of them, waiting for room where the lane blocks. Raises LaneStopped. InvalidError: one does not fit."""
         ...
 
     def end(self) -> None:
@@ -79,7 +77,7 @@ class RingLane:
             drop=lane.on_full == "drop",
             spec_sha256=spec_sha256,
         )
-        self.writer = _RingWriter(self.ring)
+        self.writer = _RingWriter(self.ring, lane)
         self._readers = [_RingReader(self.ring, index) for index in range(readers)]
 
     def reader(self, index: int) -> LaneReader:
@@ -108,8 +106,8 @@ class RingLane:
 
 
 class _RingWriter:
-    def __init__(self, ring: _ring.Ring) -> None:
-        self._producer = ring.producer()
+    def __init__(self, ring: _ring.Ring, lane: Lane) -> None:
+        self._producer, self._lane = ring.producer(), lane
 
     @property
     def lost(self) -> int:
@@ -120,6 +118,15 @@ class _RingWriter:
             self._producer.publish_many(list(messages))
         except _ring.RingStopped as error:
             raise LaneStopped from error
+        except ValueError as error:
+            lane = self._lane
+            raise InvalidError(
+                f"a message does not fit a slot of lane {lane.name}",
+                code="lane.message_too_long",
+                expected=f"at most {lane.slot_bytes} bytes (slot_bytes of the lane)",
+                found=f"{max(map(len, messages))} bytes",
+                hint="give the lane the slot_bytes of the lane before it",
+            ) from error
 
     def end(self) -> None:
         self._producer.end()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 import zlib
 from collections import deque
@@ -13,8 +11,9 @@ from typing import Any
 import msgspec
 from muniment.domain.errors import InvalidError
 from muniment.ring import _ring
+from muniment.ring.lines import Ended, Lines
 
-CHUNK = 1 << 20
+STEP = 4096  # lines routed at once
 
 
 class Router:
@@ -24,14 +23,16 @@ class Router:
     which every line of every shard is done.
     """
 
-    def __init__(self, fd: int, offset: int, shard_key: str, shards: int) -> None:
-        self._fd, self._path = fd, shard_key.split(".")
+    def __init__(self, fd: int, offset: int, shard_key: str, shards: int, slot_bytes: int) -> None:
+        self._path, self._shards = shard_key.split("."), shards
+        self._input = Lines(fd, offset, slot_bytes)
         self.offset, self.lines = offset, 0
-        self._rest = b""
-        self._starts: list[deque[int]] = [
-            deque() for _ in range(shards)
-        ]  # where the lines not yet done begin
+        self._starts: list[deque[int]] = []  # of each shard, where the lines not yet done begin
         self._lock = threading.Lock()
+
+    def follow(self) -> None:
+        """Keep the floor from now on; somebody says `done` for every line, or memory grows with the input."""
+        self._starts = self._starts or [deque() for _ in range(self._shards)]
 
     def floor(self, shard: int, count: int) -> int:
         """The floor once the next `count` lines of a shard are done."""
@@ -54,26 +55,23 @@ class Router:
 
         Raises:
             InvalidError: a line has no such key, or does not fit a slot; the lines before it are published.
+            UnavailableError: the input cannot be read. RingStopped.
         """
-        if not select.select([self._fd], [], [], timeout)[0]:
-            return False
-        data = os.read(self._fd, CHUNK)
-        lines = (self._rest + data).split(b"\n")
-        self._rest = lines.pop()
-        if not data:
-            if self._rest:
-                lines.append(self._rest)
-            self._rest = b""
+        try:
+            lines = self._input.peek(STEP, timeout)
+        except Ended:
+            return True
         waiting: list[list[bytes]] = [[] for _ in producers]
         fault: InvalidError | None = None
         for line in lines:
             try:
-                shard = self._shard(line, len(producers), producers[0].slot_bytes)
+                shard = self._shard(line)
             except InvalidError as error:
                 fault = error
                 break
             with self._lock:
-                self._starts[shard].append(self.offset)
+                if self._starts:
+                    self._starts[shard].append(self.offset)
                 self.offset += len(line) + 1
                 self.lines += 1
             waiting[shard].append(line)
@@ -82,23 +80,20 @@ class Router:
                 producer.publish_many(batch)
         if fault is not None:
             raise fault
-        return not data
+        self._input.release()
+        return False
 
-    def _shard(self, line: bytes, count: int, room: int) -> int:
-        where = f"line {self.lines + 1} of the input, at byte {self.offset}"
-        if len(line) > room:
-            raise InvalidError(
-                f"{where}, does not fit a slot", code="source.line_too_long", expected=f"at most {room} bytes"
-            )
+    def _shard(self, line: bytes) -> int:
         try:
             found: Any = msgspec.json.decode(line)
             for name in self._path:
                 found = found[name]
         except (msgspec.DecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
             raise InvalidError(
-                f"{where}, has no field {'.'.join(self._path)}",
+                f"line {self.lines + 1} of the input, at byte {self.offset}, has no field {'.'.join(self._path)}",
                 code="source.shard_key_missing",
                 expected="a JSON object with the field that single_ring.shard_key names",
                 found=line[:80].decode(errors="replace"),
+                hint="mend the line, or take it out; everything before it was passed on",
             ) from error
-        return zlib.crc32(msgspec.json.encode(found)) % count
+        return zlib.crc32(msgspec.json.encode(found)) % self._shards

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
@@ -182,8 +183,11 @@ class FileSink:
             raise _unwritable(self._path, error) from error
 
     def abandon(self) -> None:
-        """Leave the working file: it holds what came through."""
-        self._file.close()
+        """Leave the working file: it holds what came through. One that holds nothing is no result to keep."""
+        with suppress(OSError):  # there is an error already that says why
+            self._file.close()
+            if not self._lines:
+                self._partial.unlink()
 
     def summary(self) -> dict[str, object]:
         """Lines and bytes written."""
