@@ -234,10 +234,13 @@ def snapshot_data(
             "alive": rendered["producer"]["alive"],
             "dropped": rendered["dropped"],
         },
+        "stop": rendered["stop"],
+        "end": rendered["end"] or "",
         "stages": [
             {
                 "stage": item["stage"],
                 "state": item["state"],
+                "alive": item["alive"],
                 "lo": bounds[item["stage"]]["lo"],
                 "hi": bounds[item["stage"]]["hi"],
                 "lag": item["lag"],

@@ -29,6 +29,7 @@ MAX_BODY = 60_000
 STAGES = 64  # roles of a lane graph; a ring has 16 stages
 
 Model = Literal["single_ring", "lane_graph"]
+Alive = Literal["yes", "no", "unknown"]  # as the system said it from where it was asked
 StageState = Literal["idle", "processing", "gated", "stalled", "inactive", "stopped", "ended"]
 Source = Annotated[str, StringConstraints(min_length=1, max_length=512)]
 Short = Annotated[str, StringConstraints(max_length=200)]
@@ -133,21 +134,22 @@ class RunEnded(Payload):
 
 
 class Producer(Payload):
-    """The producing side of a ring; `alive` as the system said it from where it was asked."""
+    """The producing side of a ring."""
 
     blocked: bool
-    alive: Literal["yes", "no", "unknown"]
+    alive: Alive
     dropped: U64
 
 
 class StageAt(Payload):
     """A stage at the moment of a snapshot: its sequence lay in [lo, hi].
 
-    `silent_ms` since its last heartbeat, -1: none yet; `lost`: overwritten before it read them.
+    `alive`: as for the producer; `silent_ms` since its last heartbeat, -1: none yet; `lost`: overwritten before it read them.
     """
 
     stage: Name
     state: StageState
+    alive: Alive
     lo: U64
     hi: U64
     lag: U64
@@ -155,8 +157,20 @@ class StageAt(Payload):
     silent_ms: Integer
 
 
+class Stop(Payload):
+    """Whether somebody stopped the ring: nobody passes message `sequence` of `stage` (empty: no stage did it)."""
+
+    state: Literal["running", "stopping", "stopped"]
+    stage: NoName
+    code: Count
+    sequence: U64
+
+
 class SnapshotCaptured(Payload):
-    """A ring at a moment; its packed bytes are evidence. `lane` is empty for the ring of a single-ring spec."""
+    """A ring at a moment; its packed bytes are evidence. `lane` is empty for the ring of a single-ring spec.
+
+    `end` is the last sequence of a ring that has ended, empty before.
+    """
 
     run: NoName
     spec: NoName
@@ -167,6 +181,8 @@ class SnapshotCaptured(Payload):
     cursor: U64
     exact: bool
     producer: Producer
+    stop: Stop
+    end: NoU64
     stages: Annotated[list[StageAt], Field(max_length=STAGES)]
     slowest_stage: NoName
     remaining_capacity: Count

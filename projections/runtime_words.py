@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Data = Mapping[str, Any]
@@ -26,20 +26,37 @@ def _stage(stage: Data) -> str:
     return f"stage {stage['stage']} {stage['state']}{since} at {number(stage['hi'])} (lag {number(stage['lag'])})"
 
 
+def _stopped(stop: Data) -> str:
+    """`stopped at stage digest, message 3 (code 64)`; by nobody of the ring: `stopped`."""
+    where = f" at stage {stop['stage']}, message {number(stop['sequence'])}" if stop["stage"] else ""
+    code = f" (code {stop['code']})" if stop["code"] else ""
+    return f"{stop['state']}{where}{code}"
+
+
+def _dead(producer: Data, stages: Sequence[Data]) -> list[str]:
+    gone = [f"stage {stage['stage']} dead" for stage in stages if stage["alive"] == "no"]
+    ours = ["producer dead"] if producer["alive"] == "no" else []
+    if ours and len(gone) == len(stages):
+        return ["everybody dead"]
+    return [*ours, *gone[:SHOWN], *([f"{len(gone) - SHOWN} more dead"] if len(gone) > SHOWN else [])]
+
+
 def snapshot(data: Data) -> str:
     """`demo: cursor 18 422, stage digest stalled 4.1 s at 17 398 (lag 1 024), producer blocked`."""
     stages, producer = data["stages"], data["producer"]
     stalled = [stage for stage in stages if stage["state"] == "stalled"]
     slowest = [stage for stage in stages if stage["stage"] == data["slowest_stage"]]
     parts = [f"cursor {number(data['cursor'])}"]
+    parts += [] if data["stop"]["state"] == "running" else [_stopped(data["stop"])]
+    parts += ["ended"] if data["end"] else []
     parts += [_stage(stage) for stage in (stalled or slowest)[:SHOWN]]
     parts += [f"{len(stalled) - SHOWN} more stalled"] if len(stalled) > SHOWN else []
     parts += ["every stage idle"] if stages and all(stage["state"] == "idle" for stage in stages) else []
     parts += ["producer blocked"] if producer["blocked"] else []
-    parts += ["producer dead"] if producer["alive"] == "no" else []
+    parts += [] if data["end"] else _dead(producer, stages)
     parts += [f"{number(producer['dropped'])} dropped"] if producer["dropped"] != "0" else []
     parts += [f"{stage['stage']} lost {number(stage['lost'])}" for stage in stages if stage["lost"] != "0"]
-    parts += [] if data["reason"] == "asked" else [data["reason"].replace("_", "-")]
+    parts += [] if data["reason"] in ("asked", "ended") else [data["reason"].replace("_", "-")]
     return f"{_ring(data)}: {', '.join(parts)}"
 
 

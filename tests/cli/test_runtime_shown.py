@@ -21,7 +21,18 @@ RENDERED: dict[str, Any] = {
     "producer": {"alive": "yes"},
     "dropped": "0",
     "bounds": [{"stage": "digest", "lo": "17398", "hi": "17398"}],
-    "gating": [{"stage": "digest", "state": "stalled", "lag": "1024", "lost": "0", "silent_ms": 4120}],
+    "stop": {"state": "running", "stage": "", "code": 0, "sequence": "0"},
+    "end": None,
+    "gating": [
+        {
+            "stage": "digest",
+            "state": "stalled",
+            "alive": "yes",
+            "lag": "1024",
+            "lost": "0",
+            "silent_ms": 4120,
+        }
+    ],
     "slowest_stage": "digest",
     "remaining_capacity": 0,
 }

@@ -40,12 +40,14 @@ COUNTS = {"read": U64, "published": "3", "committed": "2", "duplicates": "1", "f
 STAGE = {
     "stage": "digest",
     "state": "stalled",
+    "alive": "yes",
     "lo": "17398",
     "hi": "17398",
     "lag": "1024",
     "lost": "0",
     "silent_ms": 4120,
 }
+RUNS = {"state": "running", "stage": "", "code": 0, "sequence": "0"}
 GOOD: dict[str, dict[str, Any]] = {
     "spec_validated": {**SPEC, "model": "single_ring", "stages": 2, "lanes": 0},
     "spec_rejected": {
@@ -108,6 +110,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "cursor": "18422",
         "exact": True,
         "producer": {"blocked": True, "alive": "yes", "dropped": "0"},
+        "stop": RUNS,
+        "end": "",
         "stages": [{**STAGE, "stage": "head", "state": "idle"}, STAGE],
         "slowest_stage": "digest",
         "remaining_capacity": 0,
@@ -445,6 +449,23 @@ def test_a_ring_in_words() -> None:
     )
     many = [{**STAGE, "stage": f"s{n}"} for n in range(4)]
     assert "2 more stalled" in line(snapshot, stages=many)
+
+
+def test_a_ring_that_does_not_go_on_in_words() -> None:
+    snapshot = "runtime.snapshot_captured/1"
+    by = {"state": "stopped", "stage": "digest", "code": 64, "sequence": "17399"}
+    assert "cursor 18 422, stopped at stage digest, message 17 399 (code 64), " in line(snapshot, stop=by)
+    assert "cursor 18 422, stopped, " in line(snapshot, stop={**RUNS, "state": "stopped"})
+    alive, dead = {**STAGE, "state": "idle"}, {**STAGE, "state": "idle", "alive": "no"}
+    calm = {"blocked": False, "alive": "yes", "dropped": "0"}
+    gone = {**calm, "alive": "no"}
+    said = lambda *stages, by, end="": line(snapshot, stages=stages, producer=by, slowest_stage="", end=end)  # noqa: E731
+    assert said(alive, by=calm) == "ring demo: cursor 18 422, every stage idle"
+    assert said(alive, dead, by=calm).endswith("every stage idle, stage digest dead")
+    assert said(alive, dead, by=gone).endswith("every stage idle, producer dead, stage digest dead")
+    assert said(dead, dead, by=gone).endswith("every stage idle, everybody dead")
+    assert said(alive, *[dead] * 4, by=calm).endswith("stage digest dead, stage digest dead, 2 more dead")
+    assert said(dead, by=gone, end="18422").endswith("ended, every stage idle")
 
 
 ENDED = (
