@@ -360,6 +360,15 @@ def test_nothing_leaks(tmp_path: Path) -> None:
                 ):
                     with pytest.raises((_ring.RingTimeout, ValueError)):
                         bad()
+        radio = _ring.Ring.create(None, capacity=4, slot_bytes=16, stages=[0], kind="broadcast")
+        with radio, radio.producer() as producer, radio.consumer(0) as consumer:
+            for _ in range(n):
+                producer.publish_many(batch[:4])
+                consumer.take_many(3, 0)
+                producer.publish_many(batch)
+                with pytest.raises(_ring.RingOverrun):
+                    consumer.take_many(64, 0)
+                consumer.take_many(64, 0)
         path = tmp_path / "ring"
         for _ in range(n // 10):
             _ring.Ring.create(path, capacity=4, slot_bytes=16, stages=[0], meta=b"x" * 100).close()

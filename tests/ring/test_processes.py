@@ -71,8 +71,12 @@ def start(program: str, *args: object) -> subprocess.Popen[str]:
     return child
 
 
-def kill(child: subprocess.Popen[str]) -> None:
+def kill(child: subprocess.Popen[str], ring: _ring.Ring, cell: int) -> None:
+    """Kill; a dead owner is seen as dead before anybody has waited for it (a zombie still has its pid)."""
     child.send_signal(signal.SIGKILL)
+    until = time.monotonic() + 10
+    while alive(ring, cell):
+        assert time.monotonic() < until
     assert child.wait(10) == -signal.SIGKILL
     assert child.stdout is not None
     child.stdout.close()
@@ -119,7 +123,7 @@ def test_a_killed_producer_is_replaced_and_nothing_is_lost(ring: _ring.Ring) -> 
             until = time.monotonic() + chance.random() * 0.05
             while time.monotonic() < until:
                 expected += drain(consumer.take_many(500, 5))
-            kill(child)
+            kill(child, ring, 0)
             assert alive(ring, 0) == 0
             while consumer.lag:
                 expected += drain(consumer.take_many(500, 5))
@@ -144,7 +148,7 @@ def test_a_killed_consumer_is_replaced_and_nothing_is_missing(ring: _ring.Ring, 
             while time.monotonic() < until:
                 first = producer.at + 1
                 producer.publish_many([b"%016d" % n for n in range(first, first + 100)], 5)
-            kill(child)
+            kill(child, ring, 1)
             assert alive(ring, 1) == 0
         with ring.consumer(0) as consumer:
             given_back = consumer.at
@@ -161,6 +165,76 @@ def test_a_killed_consumer_is_replaced_and_nothing_is_missing(ring: _ring.Ring, 
         seen = max(seen, begun + len(whole))
     assert given_back <= seen <= producer.at
     assert seen > 200
+
+
+CURSOR, OWNER, STAGE = (
+    512,
+    512 + 128 + 88,
+    512 + 256,
+)  # offsets in the mapping: cells of 256 bytes from 512 on
+
+
+def test_a_pid_that_was_used_again_is_not_the_owner(tmp_path: Path) -> None:
+    """The owner word holds the start time too: our own pid with another start is a dead owner, and its place is free."""
+    path = tmp_path / "ring"
+    with _ring.Ring.create(path, capacity=4, slot_bytes=16, stages=[0]) as ring:
+        producer = ring.producer()
+        raw = path.read_bytes()
+        (owner,) = struct.unpack_from("<Q", raw, OWNER)
+        assert owner >> 32 == os.getpid()
+        producer.close()
+        for word, free in ((owner, False), (owner ^ 1, True)):
+            with path.open("r+b") as file:
+                file.seek(OWNER)
+                file.write(struct.pack("<Q", word))
+            if free:
+                assert alive(ring, 0) == 0
+                ring.producer().close()
+            else:
+                assert alive(ring, 0) == 1
+                with pytest.raises(_ring.RingBusy):
+                    ring.producer()
+
+
+@pytest.mark.parametrize(
+    ("offset", "value", "call"),
+    [
+        (CURSOR, 7, "take"),
+        (CURSOR, 1 << 63, "take"),
+        (CURSOR, 0, "take"),
+        (STAGE, 3, "publish"),
+        (STAGE, 1 << 63, "publish"),
+        ("slot", 17, "take"),
+        ("slot", 17, "view"),
+        ("slot", 0xFFFFFFFF, "peek"),
+    ],
+)
+def test_an_impossible_word_is_named_corrupt(
+    offset: int | str, value: int, call: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "ring"
+    with (
+        _ring.Ring.create(path, capacity=4, slot_bytes=16, stages=[0]) as ring,
+        ring.producer() as producer,
+        ring.consumer(0) as consumer,
+    ):
+        producer.publish(b"one")
+        consumer.take()
+        if isinstance(offset, str) or call == "publish":
+            producer.publish(b"two")
+        with path.open("r+b") as file:
+            file.seek(offset if isinstance(offset, int) else ring.mapped_bytes - 4096 + 2 * ring.stride)
+            file.write(struct.pack("<Q", value))
+        with pytest.raises(_ring.RingCorrupt) as error:
+            {
+                "take": lambda: consumer.take(0),
+                "peek": lambda: consumer.peek_many(4, 0),
+                "view": lambda: [bytes(message) for message in consumer.view(4, 0)],
+                "publish": lambda: producer.publish_many([b"x"] * 4, 0),
+            }[call]()
+        assert error.value.code == _ring.CORRUPT
+        error.value.__traceback__ = None
+        del error
 
 
 CORRUPT = """
