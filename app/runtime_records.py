@@ -173,7 +173,7 @@ def record_heartbeat(session: Session, data: dict[str, Any]) -> int:
 # -- snapshots ---------------------------------------------------------------------------------------------------------
 
 
-def record_snapshot(
+def snapshot_draft(
     session: Session,
     packed: bytes,
     rendered: Mapping[str, Any],
@@ -185,8 +185,8 @@ def record_snapshot(
     lane: str = "",
     agent: str = "",
     graph: bytes = b"",
-) -> int:
-    """A ring at a moment: its packed bytes as evidence, its state as data.
+) -> Draft:
+    """The draft of a ring at a moment: its packed bytes as evidence, which is stored, its state as data.
 
     Args:
         rendered: what `ring.snapshot.render` makes of the bytes.
@@ -194,7 +194,7 @@ def record_snapshot(
         graph: the canonical JSON of `lane_graph_state`, where the ring is a lane.
 
     Raises:
-        NotFoundError: no such incident. Others as `record`.
+        NotFoundError: no such incident. Others as `fact_draft`.
     """
     if incident:
         check_name(incident, "an incident")
@@ -205,7 +205,21 @@ def record_snapshot(
     data = snapshot_data(rendered, reason, run, incident or "", spec=spec, lane=lane, agent=agent)
     attached: list[Attached] = [(packed, SNAPSHOT_ROLE, SNAPSHOT_TYPE)]
     attached += [(graph, GRAPH_ROLE, GRAPH_TYPE)] if graph else []
-    return record(session, "runtime.snapshot_captured/1", data, *attached)
+    return fact_draft(session, "runtime.snapshot_captured/1", data, *attached)
+
+
+def record_snapshot(
+    session: Session,
+    packed: bytes,
+    rendered: Mapping[str, Any],
+    reason: str,
+    run: str = "",
+    incident: str | None = None,
+    **more: Any,
+) -> int:
+    """Record a ring at a moment; arguments and errors are those of `snapshot_draft`."""
+    draft = snapshot_draft(session, packed, rendered, reason, run, incident, **more)
+    return patient(lambda: session.append([draft])).last
 
 
 def snapshot_data(

@@ -2,12 +2,13 @@
 
 A ring is mapped without the right to write, read without stopping anybody, and what is kept is the packed bytes; everything shown
 is rendered from them. The rings of one run are read one after the other: each is exact within its own bounds, not one moment of
-all.
+all. They are recorded by one append: all or none.
 """
 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +19,10 @@ from muniment.app.session import Session
 from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError, WrongError
 from muniment.ring import _ring
+from muniment.ring.files import shown
 from muniment.ring.lane_state import STATE, LaneAt, RoleAt, lane_graph_state
 from muniment.ring.place import Run, find_run
-from muniment.ring.snapshot import render
+from muniment.ring.snapshot import Names, render
 from muniment.ring.spec import Spec
 
 
@@ -52,7 +54,7 @@ def of_ring(path: str) -> Picture:
 
     Raises: as `capture`.
     """
-    one, spec = _capture(Path(path), "")
+    one, spec = _capture(Path(path).absolute())
     return Picture("", spec.name if spec else "", None, [one], None)
 
 
@@ -63,86 +65,130 @@ def of_run(key: str) -> Picture:
         NotFoundError: no such run, or it has no ring. Others as `capture`.
     """
     run = find_run(key)
-    rings = [_capture(path, path.name if path.parent != run.folder else "")[0] for path in run.rings]
-    if not rings:
+    told = _told(run)
+    if not run.rings:
         raise NotFoundError(
             f"run {run.run or key} of spec {run.spec} has no ring any more",
             code="snapshot.no_ring",
             hint=f"muniment history list --where run={run.run}" if run.run else "muniment history list",
         )
-    graph = _graph(run, rings) if any(ring.lane for ring in rings) else None
-    return Picture(run.run, run.spec, run.live, rings, graph)
+    rings, lanes = [], False
+    for path in run.rings:
+        if path.parent == run.folder:
+            rings.append(_capture(path)[0])
+        else:
+            rings.append(_capture(path, path.name, told.readers(path.name))[0])
+            lanes = True
+    return Picture(run.run, run.spec, run.live, rings, told.graph(run, rings) if lanes else None)
 
 
-def _capture(path: Path, lane: str) -> tuple[Captured, Spec | None]:
+def _capture(path: Path, lane: str = "", readers: Names = ()) -> tuple[Captured, Spec | None]:
     """Read one ring, and the spec it carries.
+
+    Args:
+        readers: the names of a lane's stages, where they are known: its ring does not carry them.
 
     Raises:
         NotFoundError: no such file. WrongError: it is no ring, or a damaged one. UnavailableError: it cannot be read.
     """
     try:
+        if not stat.S_ISREG(mode := path.lstat().st_mode):
+            kind = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link"}.get(
+                stat.S_IFMT(mode), "something special"
+            )
+            raise WrongError(
+                f"{shown(path)} is no ring",
+                code="snapshot.not_a_ring",
+                hint="name the file itself",
+                expected="a file that a run made",
+                found=kind,
+            )
         with _ring.Ring.attach(path, writable=False) as ring:
             packed, spec = ring.snapshot_raw(True), spec_of(ring, str(path))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the path
         raise NotFoundError(
-            f"there is no ring {path}",
-            code="snapshot.no_ring",
-            hint="muniment snapshot --run SPEC, or see run's output",
+            f"there is no ring {shown(path)}", code="snapshot.no_ring", hint="muniment snapshot --run SPEC"
         ) from error
     except _ring.RingError as error:
         raise WrongError(
-            f"{path} is no ring that can be read: {error}",
+            f"{shown(path)} is no ring that can be read: {error}",
             code="snapshot.not_a_ring",
             hint="a ring that was never finished, or is damaged, is recreated by the next run",
         ) from error
     except OSError as error:
         raise UnavailableError(
-            f"ring {path} cannot be read: {error.strerror}", code="snapshot.unreadable"
+            f"ring {shown(path)} cannot be read: {error.strerror}",
+            code="snapshot.unreadable",
+            hint="look as the user whose run it is",
         ) from error
     try:
-        seen = render(packed, spec, str(path))
+        seen = render(packed, spec or readers or None, str(path))
     except InvalidError:
         spec = None  # it is not of this ring
         seen = render(packed, None, str(path))
     return Captured(str(path), lane, packed, seen), spec
 
 
-def _graph(run: Run, rings: Sequence[Captured]) -> dict[str, Any]:
-    """Lanes as they were just read; journals and roles as the run said them last (`lane_graph_state.json`)."""
+class _Told(NamedTuple):
+    """What a run said of its lane graph last (`lane_graph_state.json`): nobody else knows of its roles and journals."""
+
+    spec_sha256: str
+    kinds: dict[str, str]
+    roles: list[RoleAt]
+    journals: list[dict[str, Any]]
+
+    def readers(self, lane: str) -> list[str]:
+        """The roles that read a lane, in the order of its stages."""
+        return [role.name for role in self.roles if lane in role.inputs]
+
+    def graph(self, run: Run, rings: Sequence[Captured]) -> dict[str, Any]:
+        """Lanes as they were just read; journals and roles as told, but nobody of a run that is gone is at work."""
+        roles = [
+            role if run.live or role.state in ("ended", "stopped") else role._replace(state="inactive")
+            for role in self.roles
+        ]
+        lanes = [
+            LaneAt(ring.lane, self.kinds.get(ring.lane, "events"), ring.path, ring.packed) for ring in rings
+        ]
+        state = lane_graph_state(self.spec_sha256, lanes, roles)
+        state["lanes"] += self.journals
+        return state
+
+
+def _told(run: Run) -> _Told:
+    """Read what the run said; nothing if it said nothing (yet) that can be read."""
     try:
         told: dict[str, Any] = json.loads((run.folder / STATE).read_bytes())
-        kinds = {lane["name"]: lane["kind"] for lane in told["lanes"]}
-        roles = [
-            RoleAt(
-                role["name"],
-                role["kind"],
-                role["inputs"],
-                role["outputs"],
-                role["state"] if run.live or role["state"] in ("ended", "stopped") else "inactive",
-                int(role["processed"]),
-                role["last_error"],
-            )
-            for role in told["roles"]
-        ]
-        sha = str(told["spec_sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        kinds, roles, sha = {}, [], ""
-    lanes = [LaneAt(ring.lane, kinds.get(ring.lane, "events"), ring.path, ring.packed) for ring in rings]
-    state = lane_graph_state(sha, lanes, roles)
-    if sha:
-        state["lanes"] += [lane for lane in told["lanes"] if lane["kind"] == "journal"]
-    return state
+        return _Told(
+            str(told["spec_sha256"]),
+            {lane["name"]: lane["kind"] for lane in told["lanes"]},
+            [
+                RoleAt(
+                    str(role["name"]),
+                    str(role["kind"]),
+                    list(role["inputs"]),
+                    list(role["outputs"]),
+                    str(role["state"]),
+                    int(role["processed"]),
+                    str(role["last_error"]),
+                )
+                for role in told["roles"]
+            ],
+            [lane for lane in told["lanes"] if lane["kind"] == "journal"],
+        )
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return _Told("", {}, [], [])
 
 
 def keep(session: Session, picture: Picture, incident: str = "") -> list[int]:
-    """Record every ring of a picture; positions of the records.
+    """Record every ring of a picture, all or none; positions of the records.
 
     Raises:
         NotFoundError: no such incident. Others as `runtime_records.record`.
     """
     graph = encode(picture.graph) if picture.graph is not None else b""
-    return [
-        records.record_snapshot(
+    drafts = [
+        records.snapshot_draft(
             session,
             ring.packed,
             ring.seen,
@@ -155,3 +201,5 @@ def keep(session: Session, picture: Picture, incident: str = "") -> list[int]:
         )
         for ring in picture.rings
     ]
+    kept = records.patient(lambda: session.append(drafts))
+    return list(range(kept.first, kept.last + 1))

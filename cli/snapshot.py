@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -40,6 +42,7 @@ def snapshot(
     from muniment.app import snapshotting
     from muniment.cli.ring_words import ring_lines
     from muniment.domain.errors import UsageError
+    from muniment.projections.runtime_words import number
 
     if (run is None) == (ring_path is None):
         raise UsageError(
@@ -50,8 +53,10 @@ def snapshot(
             "--incident is for a recorded snapshot", code="snapshot.incident", hint="leave --no-record out"
         )
     picture = snapshotting.of_run(run) if run is not None else snapshotting.of_ring(str(ring_path))
-    positions, why = _keep(settings, picture, incident or "", no_record=no_record)
     rings = [ring.seen for ring in picture.rings]
+    state = picture.graph if picture.graph is not None else rings[0] if len(rings) == 1 else rings
+    with _written(out, state):
+        positions, why = _keep(settings, picture, incident or "", no_record=no_record)
     data: dict[str, Any] = {
         "run": picture.run,
         "spec": picture.spec,
@@ -61,16 +66,19 @@ def snapshot(
         "positions": positions,
         "not_recorded": why,
     }
-    state = picture.graph if picture.graph is not None else rings[0] if len(rings) == 1 else rings
-    if out is not None:
-        _write(out, state)
     alive = {True: "running", False: "not running any more", None: "of a ring by its path"}[picture.live]
     lines = [f"captured  {picture.run or picture.spec or ring_path} ({alive})"]
     for ring in picture.rings:
         lines += ring_lines(ring.seen, ring.lane)
-    for role in (picture.graph or {}).get("roles", []):
+    graph = picture.graph or {"lanes": [], "roles": []}
+    for lane in graph["lanes"]:
+        if lane["kind"] == "journal":
+            lines.append(
+                f"  journal {lane['name']}  to {number(lane['head'])}, read to {number(lane['tail'])}"
+            )
+    for role in graph["roles"]:
         error = f": {role['last_error']}" if role["last_error"] else ""
-        lines.append(f"  role {role['name']}  {role['state']}, {role['processed']} done{error}")
+        lines.append(f"  role {role['name']}  {role['state']}, {number(role['processed'])} done{error}")
     lines += [f"  record #{position}" for position in positions] or [f"  not recorded: {why}"]
     if out is not None:
         lines.append(f"  written to {out}")
@@ -94,20 +102,34 @@ def _keep(settings: Settings, picture: Any, incident: str, *, no_record: bool) -
         return [], f"{error.message} ({error.code})"
 
 
-def _write(out: str, state: Any) -> None:
+@contextmanager
+def _written(out: str | None, state: Any) -> Iterator[None]:
+    """The state in a new file while the block runs; if the block fails, the file is not there."""
     import json
     from pathlib import Path
 
     from muniment.domain.errors import ConflictError, UnavailableError
 
+    if out is None:
+        yield
+        return
+    path, made = Path(out), False
     try:
-        with Path(out).open("x") as file:
-            file.write(json.dumps(state, indent=2, sort_keys=True) + "\n")
-    except FileExistsError as error:
-        raise ConflictError(
-            f"{out} exists", code="snapshot.exists", hint="name a new file; nothing was overwritten"
-        ) from error
-    except OSError as error:
-        raise UnavailableError(
-            f"{out} cannot be written: {error.strerror}", code="snapshot.unwritable"
-        ) from error
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                made = True
+                file.write(json.dumps(state, indent=2, sort_keys=True) + "\n")
+        except FileExistsError as error:
+            raise ConflictError(
+                f"{out} exists", code="snapshot.exists", hint="name a new file; nothing was overwritten"
+            ) from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            why = getattr(error, "strerror", None) or str(error)
+            raise UnavailableError(
+                f"{out} cannot be written: {why}", code="snapshot.unwritable", hint="name another file"
+            ) from error
+        yield
+    except BaseException:
+        if made:
+            path.unlink(missing_ok=True)
+        raise
