@@ -170,7 +170,7 @@ class Watch:
     def _beat(self, reason: str, now: int, pictures: Sequence[Any], states: Mapping[str, str]) -> None:
         self._last_beat = now
         self._beats += 1
-        seen = pictures[0][2]
+        seen = pictures[0][2] if pictures else {"cursor": "0", "min_gating": "0"}  # journals only: no ring
         changes = [
             {"stage": name, "from": self._states.get(name, ""), "to": state}
             for name, state in states.items()
