@@ -36,6 +36,16 @@ for one in sorted(HERE.glob("*.py")):
         offer(one)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long runs are left out unless they are asked for: `-m soak`, or the id of one."""
+    if "soak" in config.option.markexpr or any("soak" in word for word in config.invocation_params.args):
+        return
+    out = [item for item in items if item.get_closest_marker("soak")]
+    if out:
+        config.hook.pytest_deselected(items=out)
+        items[:] = [item for item in items if item not in out]
+
+
 @pytest.fixture(scope="session")
 def postgres_place() -> Iterator[Place]:
     """Servers of one's own: `with postgres_place.server() as server`, `with postgres_place.standby_of(server) as standby`."""

@@ -32,13 +32,3 @@ if "core_programs" not in sys.modules:
 def core_programs(tmp_path_factory: pytest.TempPathFactory) -> object:
     """`core_programs.Programs` of this session."""
     return sys.modules["core_programs"].Programs(tmp_path_factory.mktemp("core"))
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Long runs are left out unless they are asked for: `-m soak`, or the id of one."""
-    if "soak" in config.option.markexpr or any("soak" in word for word in config.invocation_params.args):
-        return
-    out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("soak")]
-    if out:
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]

@@ -15,16 +15,6 @@ sys.path.insert(0, str(HERE))
 import power_run  # noqa: E402  # found by the line above
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long runs out unless they are asked for: `-m soak`, or the id of one."""
-    if "soak" in config.option.markexpr or any("soak" in word for word in config.invocation_params.args):
-        return
-    out = [item for item in items if HERE in item.path.parents and item.get_closest_marker("soak")]
-    if out:
-        config.hook.pytest_deselected(items=out)
-        items[:] = [item for item in items if item not in out]
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with tempfile.TemporaryDirectory(dir=power_run.memory(tmp_path)) as folder:
