@@ -95,6 +95,12 @@ class Shard:
     def _run_python(self, index: int, work: Work) -> None:
         consumer, most = self._consumers[index], work.batch
         while True:
+            if (
+                self.ring.stopped is not None
+            ):  # a reader has a ring of messages in hand before it looks itself
+                self._halt(None)
+                work.abandon()
+                return
             try:
                 messages = consumer.peek_many(most, SLICE)
             except _ring.RingTimeout:

@@ -137,10 +137,12 @@ class _RingWriter:
 
 class _RingReader:
     def __init__(self, ring: _ring.Ring, index: int) -> None:
-        self._consumer = ring.consumer(index)
+        self._ring, self._consumer = ring, ring.consumer(index)
         self._broadcast = ring.kind == "broadcast"
 
     def peek(self, most: int, timeout: float) -> list[bytes]:
+        if self._ring.stopped is not None:  # a reader has a ring of messages in hand before it looks itself
+            raise LaneStopped
         try:
             return (
                 self._consumer.take_many(most, timeout)
