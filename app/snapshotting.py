@@ -183,6 +183,8 @@ def _told(run: Run) -> _Told:
 def keep(session: Session, picture: Picture, incident: str = "") -> list[int]:
     """Record every ring of a picture, all or none; positions of the records.
 
+    Somebody waits to see it: a store that is busy for longer than its own patience (5 s) is not asked again.
+
     Raises:
         NotFoundError: no such incident. Others as `runtime_records.record`.
     """
@@ -201,5 +203,5 @@ def keep(session: Session, picture: Picture, incident: str = "") -> list[int]:
         )
         for ring in picture.rings
     ]
-    kept = records.patient(lambda: session.append(drafts))
+    kept = session.append(drafts)
     return list(range(kept.first, kept.last + 1))
