@@ -13,12 +13,16 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from muniment.cli.outputs import SCHEMAS, schema_of
 from muniment.ops import generate
+from muniment.ring.executor import make_ring
+from muniment.ring.spec import SingleRing
+from muniment.ring.spec_rules import parse as load_spec
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "output"
@@ -123,6 +127,8 @@ CASES: dict[str, tuple[str, str]] = {
     "doctor": ("built", "doctor --profile low-latency"),
     "validate": ("built", f"validate --spec {PIPELINES}/checksum.kv --record"),
     "describe": ("built", f"describe --spec {PIPELINES}/fan-out.kv"),
+    "run": ("built", f"run --spec {PIPELINES}/errors.kv --input events.ndjson --source events"),
+    "snapshot": ("built", "snapshot --ring-path ring"),
     "dot": ("built", f"dot --spec {PIPELINES}/fan-out.kv"),
     "schema.list": ("built", "schema list"),
     "schema.show": ("built", "schema show channel.unpinned"),
@@ -171,7 +177,16 @@ MADE: dict[str, tuple[str, tuple[str, ...]]] = {
     "reported": ("released", (DECLARE, HEALTHY)),
     "resolved": ("released", (DECLARE, HEALTHY, "incident resolve i-1 --resolution 'went away'")),
 }
-MEASURED = {"wall_us", "user_us", "system_us", "max_rss_kib", "leaf", "digest_of_environment"}
+MEASURED = {"wall_us", "user_us", "system_us", "max_rss_kib", "leaf", "digest_of_environment", "seconds"}
+MEASURED |= {
+    "captured_unix_ns",
+    "created_unix_ns",
+    "t0_ns",
+    "t1_ns",
+    "last_unix_ns",
+    "silent_ms",
+    "mapped_bytes",
+}
 HOST = {"kernel", "machine", "os", "python"}  # of a stage's environment: each machine has its own
 _MASKS: tuple[tuple[str, str], ...] = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "UUID"),
@@ -179,7 +194,7 @@ _MASKS: tuple[tuple[str, str], ...] = (
     (r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])", "DIGEST"),
     (r"(?<![0-9a-f])[0-9a-f]{12}…", "SHORT…"),
     (r"(?<![0-9a-z])[0-9a-f]{16}(?![0-9a-z])", "KEYID"),
-    (r"(?<![a-z0-9])(at|a|rb|fz|s|bl|re)-[a-z2-7]{8}(?![a-z0-9])", r"\1-ID"),
+    (r"(?<![a-z0-9])(at|a|rb|fz|s|bl|re|run)-[a-z2-7]{8}(?![a-z0-9])", r"\1-ID"),
     (r"\+[0-9a-f]{8}\+[A-Za-z0-9+/=]{44}", "+HASH+KEY"),
 )
 
@@ -220,6 +235,22 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = hosts.Host(tmp_path / "host").put("proc/loadavg", "1.50 0.30 0.20 1/99 4242")
     made.given["extras"] = {"s3": False}
     monkeypatch.setattr(host_check_facts, "HostFacts", lambda: made.facts)
+    monkeypatch.setenv("MUNIMENT_RUNTIME", "runtime")  # in the folder of the story
+
+
+def drained(path: Path) -> None:
+    """A ring whose one stage has read all, and whose process has left it."""
+    spec = load_spec((ROOT / "ops" / "pipelines" / "ingest.kv").read_bytes(), "ingest.kv")
+    assert isinstance(spec.pipeline, SingleRing)
+    small = replace(spec.pipeline, capacity=8, slot_bytes=64)
+    with (
+        make_ring(spec, small, str(path), "park") as ring,
+        ring.producer() as producer,
+        ring.consumer(0) as stage,
+    ):
+        producer.publish_many([b"x"] * 3)
+        stage.take_many(8)
+        producer.end()
 
 
 def go(place_: Callable[[str], Path], moment: str) -> None:
@@ -227,6 +258,12 @@ def go(place_: Callable[[str], Path], moment: str) -> None:
     base, commands = MADE.get(moment, (moment, ()))
     root = place_(base)
     (root / "data.json").write_text(json.dumps({"scope": "prod", "pack": "sha256:" + "0" * 64, "reason": ""}))
+    with (root / "events.ndjson").open("w") as file:
+        file.writelines(
+            f'{{"id":"e-{n}","type":"t","data":{{"level":"{level}"}}}}\n'
+            for n, level in enumerate(("error", "info", "error"))
+        )
+    drained(root / "ring")
     for command in commands:
         ran = run(*shlex.split(command))
         assert ran.code in (0, 6) if "rollback" in command else ran.code == 0, (
