@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from muniment.domain.errors import MunimentError
 from muniment.ring import _ring
+from muniment.ring.crew import Crew
 from muniment.ring.snapshot import STALL_NS, render
 from muniment.ring.spec import Spec
 
@@ -217,6 +218,8 @@ def _keep(lane: str, packed: bytes, seen: Mapping[str, Any], reason: str, record
 class Watched(Protocol):
     """A pipeline at work: `ring.executor.Pipeline`, `ring.graph.GraphPipeline`."""
 
+    crew: Crew
+
     def start(self) -> None: ...
     def alive(self) -> bool: ...
     def finish_early(self) -> None: ...
@@ -239,7 +242,7 @@ def supervise(
             watch.look(reason)
             reason = ""
             tick()
-            time.sleep(TICK_S)
+            pipeline.crew.wait(TICK_S)
             if len(asked) > done:
                 done = len(asked)
                 told(

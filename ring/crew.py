@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 
@@ -41,6 +42,12 @@ class Crew:
     def alive(self) -> bool:
         """True while one works."""
         return any(thread.is_alive() for thread in self._threads)
+
+    def wait(self, seconds: float) -> None:
+        """Until the last one has ended, at most this long."""
+        until = time.monotonic() + seconds
+        for thread in self._threads:
+            thread.join(max(until - time.monotonic(), 0))
 
     def join(self) -> None:
         """Wait for all that were made."""
