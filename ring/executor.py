@@ -173,9 +173,7 @@ class Pipeline:
         self.failure: Failure | None = None
         self.interrupted = self._stopped = self._whole = False
         self._quit, self.crew = threading.Event(), Crew()
-        self._router = (
-            Router(fd, offset, ring.shard_key, ring.shards, ring.slot_bytes) if ring.shards > 1 else None
-        )
+        self._router = Router(fd, offset, ring) if ring.shards > 1 else None
         self.shards: list[Shard] = []
         self._fd, self._offset = fd, offset
         works: list[list[Work | None]] = [[] for _ in paths]

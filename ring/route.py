@@ -12,8 +12,9 @@ import msgspec
 from muniment.domain.errors import InvalidError
 from muniment.ring import _ring
 from muniment.ring.lines import Ended, Lines
+from muniment.ring.spec import SingleRing
 
-STEP = 4096  # lines routed at once
+STEP = 4096  # lines routed at once, at most
 
 
 class Router:
@@ -23,9 +24,12 @@ class Router:
     which every line of every shard is done.
     """
 
-    def __init__(self, fd: int, offset: int, shard_key: str, shards: int, slot_bytes: int) -> None:
-        self._path, self._shards = shard_key.split("."), shards
-        self._input = Lines(fd, offset, slot_bytes)
+    def __init__(self, fd: int, offset: int, ring: SingleRing) -> None:
+        self._path, self._shards = ring.shard_key.split("."), ring.shards
+        self._most = max(
+            min(STEP, ring.capacity // 2), 1
+        )  # more than a ring holds would keep the other shards waiting
+        self._input = Lines(fd, offset, ring.slot_bytes)
         self.offset, self.lines = offset, 0
         self._starts: list[deque[int]] = []  # of each shard, where the lines not yet done begin
         self._lock = threading.Lock()
@@ -58,7 +62,7 @@ class Router:
             UnavailableError: the input cannot be read. RingStopped.
         """
         try:
-            lines = self._input.peek(STEP, timeout)
+            lines = self._input.peek(self._most, timeout)
         except Ended:
             return True
         waiting: list[list[bytes]] = [[] for _ in producers]

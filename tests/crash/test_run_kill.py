@@ -1,0 +1,144 @@
+"""SIGKILL at random moments of `muniment run` into the log: every line is a fact exactly once, and the run says where it was.
+
+The killed are processes of the command line as a person starts it. `MUNIMENT_TEST_KILLS` asks for more of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from muniment.app import creating
+from muniment.app.session import Session
+from muniment.domain.query import Item
+from muniment.ring.place_runs import look
+from pipelines import event, single
+
+KILLS = int(os.environ.get("MUNIMENT_TEST_KILLS", "16"))
+MAIN = "import sys; from muniment.cli.main import run; sys.exit(run(sys.argv[1:]))"
+SPECS = {
+    "ring": single("filter:type=t", "sink:log", capacity=256),
+    "shards": single("sink:log", capacity=128, shards=3, ordering="per_key", shard_key="k"),
+}
+
+
+class Runs:
+    """Runs of one spec over an input that grows as long as somebody is to be killed."""
+
+    def __init__(self, base: Path, url: str, text: str) -> None:
+        self.base, self.url, self.fed = base, url, 0
+        self.spec, self.input = base / "p.kv", base / "in"
+        self.spec.write_text(text)
+
+    def feed(self, count: int) -> None:
+        with self.input.open("ab") as file:
+            for n in range(self.fed + 1, self.fed + count + 1):
+                file.write(event(n, k=n % 29) + b"\n")
+        self.fed += count
+
+    def input_left(self, reached: int) -> int:
+        """Bytes not yet acknowledged."""
+        return (self.input.stat().st_size if self.fed else 0) - reached
+
+    def start(self) -> subprocess.Popen[bytes]:
+        words = ["run", "--spec", str(self.spec), "--input", str(self.input), "--source", "src", "-o", "json"]
+        return subprocess.Popen(
+            [sys.executable, "-c", MAIN, *words, "--store", self.url],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def kill(self, delay: float) -> bool:
+        """Start one and kill it some time after its ring is there; whether it left one."""
+        process = self.start()
+        ring = self.base / "run" / "p"
+        end = time.monotonic() + 30
+        before = look(self.base / "run", "p").run if ring.exists() else ""
+        while process.poll() is None and look_quietly(self.base / "run") == before:
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode in (0, -signal.SIGKILL), err
+        found = look(self.base / "run", "p")
+        return found.left_over and bool(found.rings)
+
+    def finish(self) -> dict[str, Any]:
+        process = self.start()
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        return dict(json.loads(out)["data"])
+
+    def of(self, type_: str) -> list[dict[str, Any]]:
+        with Session(self.url) as session:
+            return [dict(fact.data) for fact in session.facts((Item((type_,)),))]
+
+
+def look_quietly(runtime: Path) -> str:
+    return look(runtime, "p").run if (runtime / "p").exists() else ""
+
+
+def kill_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, text: str, kills: int) -> None:
+    monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
+    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
+    creating.create_store(url, policy="solo")
+    runs, left, reached, moved = Runs(tmp_path, url, text), 0, 0, 0
+    dice = random.Random(kills)
+    for _ in range(kills):
+        if runs.input_left(reached) < 400_000:
+            runs.feed(10_000)
+        left += runs.kill(dice.random() * 0.3)
+        positions = [int(row["to_offset"]) for row in runs.of("runtime.batch_acknowledged/1")]
+        assert positions == sorted(positions), "an acknowledged position never goes back"
+        moved += bool(positions) and positions[-1] > reached
+        reached = positions[-1] if positions else 0
+    last = runs.finish()
+    assert last["resume_from"] == str(reached)
+    found = [json.loads(data["body"])["n"] for data in runs.of("fact.imported/1")]
+    assert sorted(found) == [*range(1, runs.fed + 1)], "every line is a fact, exactly once"
+    if "shards" in text:
+        for key in range(29):
+            mine = [n for n in found if n % 29 == key]
+            assert mine == sorted(mine)
+    else:
+        assert found == sorted(found)
+    captured = [row for row in runs.of("runtime.snapshot_captured/1") if row["reason"] == "left_over"]
+    rings = 3 if "shards=3" in text else 1
+    assert len(captured) == left * rings, "every ring that was left is on record"
+    started = [row["run"] for row in runs.of("runtime.run_started/1")]
+    assert {row["run"] for row in captured if row["cursor"] != "0"} <= set(started), (
+        "nothing moves before the start is on record"
+    )
+    assert len({row["run"] for row in captured}) == left
+    assert left > kills // 2, "most kills hit a run at work"
+    assert moved > kills // 3, "and in between it went on"
+    verified = subprocess.run(
+        [sys.executable, "-c", MAIN, "verify", "store", "--store", url],
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_every_line_is_a_fact_once_after_any_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    kill_often(tmp_path, monkeypatch, str(tmp_path / "store"), SPECS[kind], KILLS)
+
+
+def test_every_line_is_a_fact_once_after_any_kill_on_postgresql(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pg_url: str
+) -> None:
+    kill_often(tmp_path, monkeypatch, pg_url, SPECS["ring"], 6)
