@@ -33,6 +33,7 @@ MAX_RECORD = 1 << 24
 FRAME_BYTES = 1 << 22  # an append is cut into frames of about this; what a reader holds in memory
 MAX_BODY = FRAME_BYTES + MAX_RECORD
 SEGMENT_BYTES = 1 << 26
+MAX_END = 1 << 62  # no file is as long; `pread` takes no place from 1 << 63 on
 
 _segment = re.compile(r"([0-9]{20})\.seg")
 _header = struct.Struct("<8sII16sQQQQ32s")
@@ -156,7 +157,7 @@ def read_mark(raw: bytes, path: Path) -> Mark:
         raise damage("mark", path, expected="64 bytes with their CRC", found=f"{len(raw)} bytes, another CRC")
     magic, *rest, zero = _mark.unpack(raw[:-4])
     mark = Mark(*rest)
-    begun = mark.segment > 0 and mark.sequence >= mark.segment - 1 and mark.end >= HEADER
+    begun = mark.segment > 0 and mark.sequence >= mark.segment - 1 and HEADER <= mark.end < MAX_END
     fresh = mark.segment == mark.sequence == mark.end == 0
     if magic != _MARK_MAGIC or zero or not (begun or fresh):
         raise damage("mark", path, expected="a mark of version 1", found=repr(raw[:8]))

@@ -92,7 +92,10 @@ def damage(files: Files, word: bytes) -> None:
         case 5:
             data = data[:at] + chance
         case 6:
-            wide, at = 4 << (other & 1), at & ~3
+            wide, at = (
+                4 << (other & 1),
+                at % 168 & ~3,
+            )  # a field of a mark, a header or the first frame's head
             value = EXTREMES[size % len(EXTREMES)] + (other >> 1 & 3) - 1
             data = data[:at] + (value % (1 << 8 * wide)).to_bytes(wide, "little") + data[at + wide :]
         case 7 | 8:
@@ -229,7 +232,7 @@ def main() -> None:
             (folder / f"{what}-{flags}").write_bytes(
                 bytes([flags, 4]) + struct.pack("<BBHHH", what, 1 + flags, 130, 40, 140)
             )
-    atheris.Setup([*sys.argv, "-max_len=50", "-timeout=20"], one_input)
+    atheris.Setup([*sys.argv, "-max_len=50", "-len_control=0", "-timeout=20"], one_input)
     atheris.Fuzz()
 
 

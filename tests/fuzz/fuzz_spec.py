@@ -6,6 +6,7 @@ canonical form, by the same digest; its words and drawings can be made, and no t
 
 from __future__ import annotations
 
+import random
 import re
 import sys
 from pathlib import Path
@@ -82,6 +83,41 @@ def words() -> list[str]:
     )
 
 
+WORDS = [word.encode() for word in words()]
+GOOD = [path.read_bytes() for path in sorted(PIPELINES.glob("*.kv"))]
+CASES = [line for each in GOOD for line in each.splitlines()]
+
+
+def mutated(data: bytes, max_size: int, seed: int) -> bytes:
+    """Lines and values more often than bytes: few changes of a byte leave a spec that gets as far as the rules."""
+    chance = random.Random(seed)
+    if chance.random() < 0.3:
+        return atheris.Mutate(data, max_size)
+    lines = (chance.choice(GOOD) if chance.random() < 0.3 else data).split(b"\n")
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        one, two = chance.randrange(len(lines)), chance.randrange(len(lines))
+        key, _, value = lines[one].partition(b"=")
+        match chance.randrange(8):
+            case 0 if len(lines) > 1:
+                del lines[one]
+            case 1:
+                lines.insert(two, chance.choice(CASES))
+            case 2:
+                lines[one], lines[two] = lines[two], lines[one]
+            case 3:
+                lines[one] = key + b"=" + lines[two].partition(b"=")[2]
+            case 4:
+                lines[one] = key + b"=" + chance.choice(WORDS)
+            case 5:
+                lines[one] = key + b"=" + atheris.Mutate(value, 40)
+            case 6:
+                lines[one] = key + b"=" + value + chance.choice((b"", b",", b".")) + chance.choice(WORDS)
+            case _:
+                step = chance.choice((b"0", b"1", b"2", b"3", b"16", b"64"))
+                lines.insert(two, re.sub(rb"\d+", step, lines[one], count=1))
+    return b"\n".join(lines)[:max_size]
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     folder.mkdir(exist_ok=True)
@@ -91,7 +127,9 @@ def main() -> None:
     told.write_text(
         "".join('"' + "".join(f"\\x{byte:02x}" for byte in word.encode()) + '"\n' for word in words())
     )
-    atheris.Setup([*sys.argv, f"-dict={told}", "-max_len=6000", "-timeout=20"], one_input)
+    atheris.Setup(
+        [*sys.argv, f"-dict={told}", "-max_len=6000", "-timeout=20"], one_input, custom_mutator=mutated
+    )
     atheris.Fuzz()
 
 

@@ -180,7 +180,8 @@ def test_a_mark_or_header_of_another_version_is_refused_though_its_digest_is_rig
 
 
 @pytest.mark.parametrize(
-    ("sequence", "segment", "end"), [(0, 1, 0), (1, 0, 128), (0, 0, 128), (3, 9, 128), (1, 1, 127)]
+    ("sequence", "segment", "end"),
+    [(0, 1, 0), (1, 0, 128), (0, 0, 128), (3, 9, 128), (1, 1, 127), (1, 1, 1 << 62), (1, 1, (1 << 64) - 1)],
 )
 def test_a_mark_that_contradicts_itself_is_refused(sequence, segment, end):
     with pytest.raises(WrongError):
