@@ -120,3 +120,18 @@ def test_a_lost_answer_is_no_other_run(bench: Bench, spec: str, at: int) -> None
             sum(found["duplicates"] for found in report.stages),  # type: ignore[misc]
         ) == (9000, 0)
         assert bench.run(spec).lines == 0
+
+
+def test_a_shard_does_not_take_the_lost_answer_of_another_for_its_own(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose answer was lost gives up at once; what the others had in hand must come again."""
+    monkeypatch.setattr(ingest_sink, "PATIENCE", ())
+    assert bench.session is not None
+    with Lost(bench.session.url, write=True) as session:
+        session.at = 3
+        bench.feed(keyed(1, 9000))
+        bench.session = session
+        assert bench.failed(SHARDED).exit_code in (5, 8)
+        assert bench.run(SHARDED).outcome == "completed"
+        assert sorted(bench.numbers()) == [*range(1, 9001)]
