@@ -135,3 +135,10 @@ def test_a_shard_does_not_take_the_lost_answer_of_another_for_its_own(
         assert bench.failed(SHARDED).exit_code in (5, 8)
         assert bench.run(SHARDED).outcome == "completed"
         assert sorted(bench.numbers()) == [*range(1, 9001)]
+
+
+def test_a_feeder_that_meets_a_stopped_ring_ends_the_others(bench: Bench) -> None:
+    """Far more lines than the rings hold, so it stands before the ring of the bad line when that stops."""
+    bench.feed(b'{"k":"k1","kind":7,"kind":8}\n' + keyed(1, 5000))
+    spec = single("filter:kind=a", "count", shards=4, ordering="per_key", shard_key="k", capacity=2)
+    assert bench.failed(spec).code == "filter.json_duplicate"
