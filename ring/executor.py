@@ -95,9 +95,7 @@ class Shard:
     def _run_python(self, index: int, work: Work) -> None:
         consumer, most = self._consumers[index], work.batch
         while True:
-            if (
-                self.ring.stopped is not None
-            ):  # a reader has a ring of messages in hand before it looks itself
+            if self.ring.stopped is not None:  # it has a ring of messages in hand before it looks itself
                 self._halt(None)
                 work.abandon()
                 return
