@@ -47,6 +47,7 @@ def one_input(data: bytes) -> None:
     again = parse(form, "x", canonical=True)
     assert again == read
     assert canonical(again) == form
+    assert (check(data, canonical=True)[0] == read) == (data == form)
     assert spec_sha256(again) == spec_sha256(read)
     assert set(data.split(b"\n")) <= set(form.split(b"\n")), "a line of the spec says nothing"
     drawn(read)

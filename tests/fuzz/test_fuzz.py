@@ -146,11 +146,11 @@ LEFT_OUT = {
         "    if crc != found:\n",
         "    if crc != found and at < 0:\n",
     ),
-    "acknowledged records that are gone": (
+    "a segment without a record keeps its bytes": (
         "journal",
-        "journal_cursor.py",
-        "    if cursor.sequence < mark.sequence:\n",
-        "    if cursor.sequence < mark.sequence - 2:\n",
+        "journal.py",
+        '                os.link(path, self.folder / f"{name}.unused-{now}")\n',
+        "",
     ),
     "a ring shorter than it says": ("open", "layout.c", "    if (bytes < p.bytes) return RC_SIZE_BAD;\n", ""),
     "a character cut at the end of a text": ("json", "json_scan.c", " || room < length", ""),
