@@ -272,4 +272,6 @@ class GraphPipeline:
 def _room(graph: LaneGraph) -> int:
     """The longest line that every lane of the role that reads the input holds."""
     first = next(role for role in graph.roles if not role.inputs)
-    return min((lane.slot_bytes for lane in graph.lanes if lane.name in first.outputs), default=MAX_SLOT_BYTES)
+    return min(
+        (lane.slot_bytes for lane in graph.lanes if lane.name in first.outputs), default=MAX_SLOT_BYTES
+    )
