@@ -232,6 +232,12 @@ def main() -> None:
             (folder / f"{what}-{flags}").write_bytes(
                 bytes([flags, 4]) + struct.pack("<BBHHH", what, 1 + flags, 130, 40, 140)
             )
+    for life in range(len(LIVES)):
+        # power was lost: an old mark, and the last segment torn before its first record is whole
+        old = struct.pack("<BBHHH", 7, NAMES.index(form.MARK), 0, life, NAMES.index(form.MARK))
+        (folder / f"power-{life}").write_bytes(
+            b"\0\4" + old + struct.pack("<BBHHH", 5, len(NAMES) - 2, 136, 20, 0)
+        )
     atheris.Setup([*sys.argv, "-max_len=50", "-len_control=0", "-timeout=20"], one_input)
     atheris.Fuzz()
 
