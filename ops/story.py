@@ -90,11 +90,26 @@ STORY: tuple[Chapter, ...] = (
         (Step(f"health collect {SLOT} -- {PROBE}", 7), Step("release complete r-2", 6)),
     ),
     Chapter(
-        "An incident freezes the scope and pauses the release; the rollback chooses its target from records alone",
+        "An incident freezes the scope and pauses the release",
         (
             Step(
                 "incident declare --severity SEV2 --scope prod/stable --summary 'former names give no answer'"
             ),
+        ),
+    ),
+    Chapter(
+        "What users asked, through a pipeline: it stops at a line that was cut short, and its ring joins the incident",
+        (
+            Step("validate --spec $DEMO/questions/questions.kv"),
+            Step(
+                "run --spec $DEMO/questions/questions.kv --input $DEMO/questions/asked.ndjson --no-record", 10
+            ),
+            Step("snapshot --run questions --incident i-1"),
+        ),
+    ),
+    Chapter(
+        "The rollback chooses its target from records alone",
+        (
             Step(f"rollback {SLOT} --dry-run"),
             Step(f"rollback {SLOT} --trigger health_regressed --reason 'former names give no answer'"),
             Step("active --target $EDGE"),

@@ -124,6 +124,17 @@ def first(user: User) -> Iterator[subprocess.Popen[str]]:
     run.communicate()
 
 
+def test_the_block_of_the_readme(user: User) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"<!-- ci:pipeline -->\n```sh\n(.*?)```", readme, re.DOTALL)
+    assert block is not None
+    user.ask("muniment init --policy solo")
+    said = user.ask(f"set -e\nexport DEMO=$(muniment demo --path)\n{block[1]}")
+    for part in ("ok  ingest is a valid", "flowchart", "this host for profile default", "10 lines"):
+        assert part in said
+    assert len(user.json("muniment history list --type fact.imported")) == 10
+
+
 def test_before_anything_runs(user: User) -> None:
     said = user.ask("muniment validate --spec towns.kv")
     assert "ok  towns is a valid single_ring" in said
