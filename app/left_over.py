@@ -9,7 +9,7 @@ from muniment.app.session import Session
 from muniment.domain.errors import InvalidError
 from muniment.ring import _ring
 from muniment.ring.place import RunPlace
-from muniment.ring.snapshot import render
+from muniment.ring.snapshot import render, stage_names
 from muniment.ring.spec import Spec
 from muniment.ring.spec_rules import parse
 
@@ -43,7 +43,10 @@ def capture(place: RunPlace, session: Session | None, told: Callable[[str, str],
             told("left over", said[-1])
             continue
         if before.left_over:
-            seen = render(packed, spec, str(path))
+            try:
+                seen = render(packed, stage_names(spec, lane), str(path))
+            except InvalidError:
+                seen = render(packed, None, str(path))  # the spec in it is not of this ring
             if session is not None:
                 records.record_snapshot(
                     session, packed, seen, "left_over", before.run, spec=place.spec, lane=lane

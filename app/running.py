@@ -302,7 +302,7 @@ class _Run:
             for at, (lane, ring) in enumerate(pipeline.rings)
         ]
         return Watch(
-            None if any(ring.lane for ring in rings) else self.spec,
+            self.spec,
             rings,
             recorder,
             run=self.id,

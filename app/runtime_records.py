@@ -31,21 +31,25 @@ PAUSES = (
     0.8,
 )  # seconds between tries; a busy store has answered by then, one that is down is not waited for
 
+WAITED_S = 1.0  # SQLite waits 5 s for a lock by itself: four such waits would hold a supervisor for 20 s
+
 Attached = tuple[bytes, str, str]  # bytes, role, media type
 T = TypeVar("T")
 
 
 def patient(act: Callable[[], T]) -> T:
-    """Try again, a few times, what the store could not do just then.
+    """Try again, a few times, what the store could not do just then; one that was waited for already is not asked again.
 
     Raises:
         UnavailableError: it could not the last time either.
     """
     for pause in PAUSES:
+        began = time.monotonic()
         try:
             return act()
         except UnavailableError as error:
-            if error.code.startswith("clock."):  # that is for a person to settle
+            waited = time.monotonic() - began > WAITED_S
+            if waited or error.code.startswith("clock."):  # a clock is for a person to settle
                 raise
             time.sleep(pause)
     return act()

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, Protocol
 from muniment.domain.errors import MunimentError
 from muniment.ring import _ring
 from muniment.ring.crew import Crew
-from muniment.ring.snapshot import STALL_NS, render
+from muniment.ring.snapshot import STALL_NS, render, stage_names
 from muniment.ring.spec import Spec
 
 TICK_S = 0.25
@@ -99,7 +99,7 @@ class Watch:
             (
                 ring,
                 packed := ring.ring.snapshot_raw(),
-                render(packed, self._spec, ring.path, stall_ns=self._stall_ns),
+                render(packed, stage_names(self._spec, ring.lane), ring.path, stall_ns=self._stall_ns),
             )
             for ring in self._rings
         ]

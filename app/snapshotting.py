@@ -22,7 +22,7 @@ from muniment.ring import _ring
 from muniment.ring.files import shown
 from muniment.ring.lane_state import STATE, LaneAt, RoleAt, lane_graph_state
 from muniment.ring.place import Run, find_run
-from muniment.ring.snapshot import Names, render
+from muniment.ring.snapshot import Names, render, stage_names
 from muniment.ring.spec import Spec
 
 
@@ -122,7 +122,7 @@ def _capture(path: Path, lane: str = "", readers: Names = ()) -> tuple[Captured,
             hint="look as the user whose run it is",
         ) from error
     try:
-        seen = render(packed, spec or readers or None, str(path))
+        seen = render(packed, stage_names(spec, lane or path.name) or readers or None, str(path))
     except InvalidError:
         spec = None  # it is not of this ring
         seen = render(packed, None, str(path))

@@ -24,7 +24,7 @@ from muniment.ring.lanes import SLICE, AnyLane, JournalLane, LaneReader, LaneSto
 from muniment.ring.lines import Ended, Lines
 from muniment.ring.native import NativeWork, is_native, native_stage
 from muniment.ring.spec import MAX_SLOT_BYTES, LaneGraph, Op, Role, Spec
-from muniment.ring.spec_text import spec_sha256
+from muniment.ring.spec_text import canonical, spec_sha256
 from muniment.ring.work import Span, Work
 
 STALL_S = 1.0
@@ -161,7 +161,7 @@ class GraphPipeline:
                 else:
                     path = str(lane_path(lane.name))
                     self.lanes[lane.name] = RingLane(
-                        lane, path, len(readers[lane.name]), wait or graph.wait, sha
+                        lane, path, len(readers[lane.name]), wait or graph.wait, sha, canonical(spec)
                     )
             for role in graph.roles:
                 ends = [self.lanes[name].reader(readers[name].index(role.id)) for name in role.inputs] or [

@@ -62,9 +62,18 @@ class RingLane:
     Args:
         path: of its ring file, which must not exist; None: anonymous.
         readers: how many roles read it.
+        spec_text: the canonical spec, kept in the ring so that a reader can name the roles.
     """
 
-    def __init__(self, lane: Lane, path: str | None, readers: int, wait: str, spec_sha256: bytes) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        path: str | None,
+        readers: int,
+        wait: str,
+        spec_sha256: bytes,
+        spec_text: bytes = b"",
+    ) -> None:
         broadcast = lane.kind == "fanout_broadcast"
         self.lane, self.path = lane, path or ""
         self.ring = _ring.Ring.create(
@@ -75,6 +84,7 @@ class RingLane:
             kind="broadcast" if broadcast else "gated",
             wait=wait_word(wait),
             drop=lane.on_full == "drop",
+            meta=spec_text,
             spec_sha256=spec_sha256,
         )
         self.writer = _RingWriter(self.ring, lane)

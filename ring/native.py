@@ -46,7 +46,7 @@ def native_error(code: int, stage: str, sequence: int) -> MunimentError:
     word, text = _NATIVE_CODES.get(code, ("ring.stopped", f"the ring was stopped with code {code}"))
     kind = InvalidError if code in range(1, 6) else UnavailableError
     return kind(
-        f"stage {stage or '?'}: message {sequence}: {text}",
+        text,
         code=word,
         stage=stage,
         sequence=sequence,

@@ -115,6 +115,15 @@ def render(
     }
 
 
+def stage_names(spec: Spec | None, lane: str) -> Names | None:
+    """Names of the stages of a ring that carries this spec; those of a lane are the roles that read it. None: nobody says."""
+    if spec is None:
+        return None
+    if isinstance(spec.pipeline, SingleRing):
+        return [stage.id for stage in spec.pipeline.stages]
+    return [role.id for role in spec.pipeline.roles if lane in role.inputs] or None
+
+
 def _names(spec: Spec | Names | None, stages: int) -> list[str]:
     if spec is None:
         return [str(index) for index in range(stages)]

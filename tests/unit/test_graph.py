@@ -213,8 +213,8 @@ def test_a_role_that_fails_stops_all_of_them(bench: Bench, python: Any, kind: st
 def test_what_was_cut_short_is_no_whole_file(bench: Bench, python: Any) -> None:
     python("bad")(lambda message: int(message) >= 0)
     bench.feed(numbers(100) + b"x\n")
-    lanes = {"a": "sequenced_slots"}
-    roles = ["in stage identity - > a", "bad stage python:bad a > -", "out stage sink:file:out.txt a > -"]
+    lanes = {"a": "events", "b": "events"}
+    roles = ["in stage identity - > a", "bad stage python:bad a > b", "out stage sink:file:out.txt b > -"]
     assert isinstance(bench.failed(graph(lanes, roles)), ValueError)
     assert not Path("out.txt").exists()
 
