@@ -287,7 +287,7 @@ typedef struct {
 } rc_map;
 /* Anonymous shared memory (inherited by fork), formatted. */
 int rc_map_anonymous(rc_map *map, const rc_config *config);
-/* A new file, formatted under a temporary name in the same folder and then linked in: nobody sees a half one. RC_BUSY: it exists. */
+/* A new file, formatted without a name and then linked in: nobody sees a half one, a kill leaves nothing. RC_BUSY: it exists. */
 int rc_map_create(rc_map *map, const char *path, const rc_config *config);
 /* An existing regular file (links are not followed); `writable` false maps it read-only. */
 int rc_map_attach(rc_map *map, const char *path, bool writable);

@@ -29,7 +29,8 @@
 #define RC_ORDER_SNAPSHOT memory_order_acquire
 #endif
 
-#define PARK_AFTER 164u     /* 100 pauses and 64 yields, about what a wake-up costs (30 us): a pair that answers at once stays awake */
+#define PAUSES 8u           /* then it yields: with more threads than cores 1.5 x as fast as after 100, alone no slower */
+#define YIELDS 100u         /* about what a wake-up costs (30 us): a pair that answers at once stays awake */
 #define BEAT_NS 20000000ull /* a waiting participant says that it lives */
 
 static inline void pause_once(void) {
@@ -86,19 +87,19 @@ static inline void ring_all(const rc_ring *ring) {
 /* One step of waiting. True: sleep now (RC_PARK); the clock is read every 32nd step, `now` is the last reading. */
 static inline bool wait_step(const rc_ring *ring, unsigned *step, uint64_t *now) {
     unsigned k = (*step)++;
-    if (k < 100 || ring->wait == RC_SPIN) {
+    if (k < PAUSES || ring->wait == RC_SPIN) {
         pause_once();
-        if (k % 32 == 31) *now = rc_now_ns();
+        if (k % 32 == PAUSES - 1) *now = rc_now_ns();
         return false;
     }
-    if (ring->wait == RC_PARK && k >= PARK_AFTER) {
+    if (ring->wait == RC_PARK && k >= PAUSES + YIELDS) {
         *now = rc_now_ns();
         return true;
     }
-    if (ring->wait != RC_BACKOFF || k < 200) {
-        sched_yield(); /* after 100 pauses: 1.2 to 3.4 x an exponential pause, where threads outnumber cores */
+    if (ring->wait != RC_BACKOFF || k < PAUSES + YIELDS) {
+        sched_yield();
     } else {
-        unsigned doubled = (k - 200) / 16 < 5 ? (k - 200) / 16 : 5; /* 50 us to 1.6 ms */
+        unsigned longer = (k - PAUSES - YIELDS) / 16, doubled = longer < 5 ? longer : 5; /* 50 us to 1.6 ms */
         struct timespec nap = {0, 50000l << doubled};
         nanosleep(&nap, NULL);
     }

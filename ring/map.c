@@ -33,20 +33,34 @@ int rc_map_anonymous(rc_map *map, const rc_config *config) {
     return answer ? answer : map_and_format(map, -1, bytes, config);
 }
 
-/* Formatted under a name of its own and then linked: whoever finds `path` finds a whole ring, and an existing file is never touched.
+/* A file without a name in the folder of `path`, so a process that is killed here leaves nothing; where the file system has none
+ * (EOPNOTSUPP, EISDIR), a hidden name, told in `*working`. */
+static int open_unnamed(const char *path, char **working) {
+    const char *slash = strrchr(path, '/');
+    size_t folder = slash ? (size_t)(slash - path) + 1 : 0, room = strlen(path) + 48;
+    *working = malloc(room);
+    if (!*working) return -1;
+    snprintf(*working, room, "%.*s", (int)folder, folder ? path : "");
+    int fd = open(folder ? *working : ".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (fd >= 0) {
+        (*working)[0] = 0;
+        return fd;
+    }
+    if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL) return -1;
+    snprintf(*working, room, "%.*s.%s.%ld.%llx", (int)folder, path, path + folder, (long)getpid(), (unsigned long long)rc_now_ns());
+    return open(*working, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+}
+
+/* Formatted without a name and then linked: whoever finds `path` finds a whole ring, and an existing file is never touched.
  * Space is reserved first: a full tmpfs is an error here, not a SIGBUS at the first write. */
 int rc_map_create(rc_map *map, const char *path, const rc_config *config) {
-    char *working = NULL;
+    char *working = NULL, proc[40];
     int fd = -1, error;
     uint64_t bytes;
     int answer = rc_size(config, &bytes);
     if (answer) return answer;
     answer = RC_SYSTEM;
-    size_t room = strlen(path) + 40;
-    working = malloc(room);
-    if (!working) goto exit;
-    snprintf(working, room, "%s.%ld.%llx", path, (long)getpid(), (unsigned long long)rc_now_ns());
-    fd = open(working, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd = open_unnamed(path, &working);
     if (fd < 0) goto exit;
     if ((error = posix_fallocate(fd, 0, (off_t)bytes)) != 0) {
         errno = error;
@@ -54,7 +68,8 @@ int rc_map_create(rc_map *map, const char *path, const rc_config *config) {
     }
     answer = map_and_format(map, fd, bytes, config);
     if (answer) goto exit;
-    if (link(working, path)) {
+    snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd); /* the way to link a file without a name (open(2)) */
+    if (linkat(AT_FDCWD, *working ? working : proc, AT_FDCWD, path, *working ? 0 : AT_SYMLINK_FOLLOW)) {
         answer = errno == EEXIST ? RC_BUSY : RC_SYSTEM;
         error = errno;
         rc_unmap(map);
@@ -63,7 +78,7 @@ int rc_map_create(rc_map *map, const char *path, const rc_config *config) {
 exit:
     error = errno;
     if (fd >= 0) {
-        unlink(working);
+        if (*working) unlink(working);
         close(fd);
     }
     free(working);

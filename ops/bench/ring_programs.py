@@ -171,11 +171,11 @@ def workshop(options: Options) -> Iterator[Workshop]:
 
 
 def core_sources() -> Path:
-    """The folder of core.c."""
+    """The folder of core.c: of the package, or of the checkout in which this is run."""
     found = importlib.util.find_spec("muniment.ring")
-    for place in (found.submodule_search_locations or []) if found else []:
+    for place in [*((found.submodule_search_locations or []) if found else []), "ring"]:
         if (Path(place) / "core.c").is_file():
-            return Path(place)
+            return Path(place).absolute()
     raise Missing("the ring's C sources are not in wheels; run it from a checkout")
 
 

@@ -203,7 +203,9 @@ def masked(value: Any) -> Any:
     """The answer without what differs from run to run; positions, order and words stay."""
     if isinstance(value, dict):
         bare = {key: "MEASURED" if key in MEASURED else masked(item) for key, item in value.items()}
-        if isinstance(bare.get("seconds"), str):  # a duration; that of a clock's jump is a number and is exact
+        if isinstance(
+            bare.get("seconds"), str
+        ):  # a duration; that of a clock's jump is a number and is exact
             bare["seconds"] = "MEASURED"
         if HOST <= bare.keys():
             bare |= dict.fromkeys(HOST, "HOST")

@@ -180,7 +180,10 @@ def test_without_compilers_every_row_is_there_and_none_has_a_figure(
         assert "not measured: no" in report.section(name, [found], tiny(tmp_path))
 
 
-def test_from_a_wheel_the_core_is_missing_and_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_a_wheel_the_core_is_missing_and_the_row_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ring_programs.importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(ring_programs.Missing, match="checkout"):
         ring_programs.core_sources()
