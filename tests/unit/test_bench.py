@@ -167,6 +167,13 @@ def missing(why: str) -> Callable[[], float]:
     raise ring_programs.Missing(why)
 
 
+@pytest.fixture
+def checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The core's sources are those beside these tests, also where the package is installed and has none."""
+    monkeypatch.setattr(ring_programs, "core_sources", lambda: Path(__file__).parents[2] / "ring")
+
+
+@pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("name", ["ring_waits", "ring_snapshot", "ring_native"])
 def test_without_compilers_every_row_is_there_and_none_has_a_figure(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +196,7 @@ def test_from_a_wheel_the_core_is_missing_and_the_row_says_so(
         ring_programs.core_sources()
 
 
+@pytest.mark.usefixtures("checkout")
 def test_a_program_of_ours_that_fails_is_an_error_and_a_peer_without_a_form_is_missing(
     tmp_path: Path,
 ) -> None:
