@@ -42,7 +42,6 @@ runpy.run_path("setup.py", run_name="__main__")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    pytest.importorskip("setuptools", "77", "building needs setuptools >= 77")
     source = tmp_path / "source"
     source.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
