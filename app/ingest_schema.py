@@ -17,8 +17,8 @@ from muniment.ring.work import BATCH, Span
 EVENT = "event"
 
 
-class _Event(msgspec.Struct, gc=False):
-    """A CloudEvent, as far as it is asked for."""
+class Event(msgspec.Struct, gc=False):
+    """A CloudEvent, as far as `schema:event` and `sink:log` read it; everything else is carried, not read."""
 
     id: str
     type: str
@@ -79,7 +79,7 @@ class SchemaStage:
 
 def _checker(name: str) -> Callable[[bytes], Any]:
     if name == EVENT:
-        return msgspec.json.Decoder(_Event).decode
+        return msgspec.json.Decoder(Event).decode
     if name in TABLE:
         decode = msgspec.json.Decoder(dict[str, Any]).decode
         return lambda message: validate(name, decode(message))

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 from muniment.app.fact_drafts import FactDrafts, fact_id
+from muniment.app.ingest_schema import Event
 from muniment.app.session import Options, Session
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
@@ -34,16 +35,6 @@ from muniment.store.api import AppendConflict, Condition, Draft
 ACKNOWLEDGED = "runtime.batch_acknowledged/1"
 GAP = 64  # positions read in vain rather than asked for anew
 PATIENCE = (0.1, 0.3, 1.0, 3.0, 6.0)  # seconds between tries while the store cannot be written
-
-
-class _Event(msgspec.Struct, gc=False):
-    """What is read of a line; everything else is carried, not read."""
-
-    id: str
-    type: str
-    source: str = ""
-    time: str = ""
-    subject: str = ""
 
 
 def position_item(source: str, spec: str) -> Item:
@@ -114,7 +105,7 @@ class LogSink:
         self._session, self._drafts, self._ledger = session, drafts, ledger
         self._run, self._source, self._shard = run, source, shard
         self._request = session.request(Options())
-        self._decoder = msgspec.json.Decoder(_Event)
+        self._decoder = msgspec.json.Decoder(Event)
         self._expect_known = False
         self.committed = self.duplicates = self.skipped = 0
 

@@ -173,7 +173,7 @@ class Pipeline:
         self._quit, self.crew = threading.Event(), Crew()
         self._router = Router(fd, offset, ring) if ring.shards > 1 else None
         self.shards: list[Shard] = []
-        self._fd, self._offset = fd, offset
+        self._fd = fd
         works: list[list[Work | None]] = [[] for _ in paths]
         try:
             for index, (path, mine) in enumerate(zip(paths, works, strict=True)):
