@@ -19,15 +19,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
+import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from muniment.domain import instant
 from muniment.domain.errors import UnfitError, UsageError
-from muniment.store.files import fsync_folder
+from muniment.store.files import fsync_folder, write_new
 
 _STORE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ROOT = re.compile(r"[0-9a-f]{64}")
@@ -167,21 +168,24 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = True) -> None:
 
     Raises:
         OSError: nothing was replaced and no temporary file stays.
+
+    A process that is killed leaves nothing where there was no file (`write_new`), and at most a whole, hidden `.name.*` where one
+    is replaced.
     """
     make_private(path.parent)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    if not os.path.lexists(path):
+        with suppress(FileExistsError):  # another process was first: replace what it wrote
+            write_new(path, data, durable=durable)
+            return
+    spare = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    write_new(spare, data, durable=durable)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        if durable:
-            fsync_folder(path.parent)
+        spare.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        spare.unlink(missing_ok=True)
         raise
+    if durable:
+        fsync_folder(path.parent)
 
 
 def make_private(folder: Path) -> None:

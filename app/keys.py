@@ -19,7 +19,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +43,7 @@ from muniment.domain.errors import (
     UnfitError,
     UsageError,
 )
+from muniment.store.files import write_new
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _MAX_FILE = 16_384  # bytes; a PKCS8 Ed25519 PEM has 119
@@ -72,7 +72,7 @@ def create_key(name: str, folder: Path) -> str:
     try:
         make_private(folder)
         _check_mode(folder, folder.stat(), stat.S_ISDIR)
-        _create_whole(path, pem)
+        write_new(path, pem)  # a link, unlike a rename, fails if the name is taken (rule 2)
     except FileExistsError as error:
         raise ConflictError(
             f"key {name} exists",
@@ -235,21 +235,3 @@ def _check_mode(path: Path, found: os.stat_result, is_kind: Any) -> None:
             expected=f"uid {os.geteuid()}",
             found=f"uid {found.st_uid}",
         )
-
-
-def _create_whole(path: Path, data: bytes) -> None:
-    """Write aside, fsync, then link: unlike a rename, a link fails if the name is taken (rule 2)."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".new-", dir=path.parent)  # mkstemp makes mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

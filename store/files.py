@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +75,44 @@ def fsync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Make a file of mode 0600 that is either absent or whole; a name that is taken is left as it is.
+
+    It is written without a name and then linked, so a process that is killed on the way leaves nothing. Where the file system
+    has no files without a name, it has a hidden one (`.name.*`) until it is linked.
+
+    Args:
+        durable: fsync the file before it has its name and the folder after that.
+
+    Raises:
+        FileExistsError: the name is taken, by a symlink too.
+        OSError: nothing was made.
+    """
+    folder = os.open(path.parent, FOLDER & ~os.O_NOFOLLOW)
+    spare = ""
+    try:
+        try:
+            fd = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL}:
+                raise
+            fd, spare = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            write_all(fd, data)
+            if durable:
+                os.fsync(fd)
+            # given a folder, `os.link` is linkat, which follows the link that /proc holds in the place of a name
+            os.link(spare or f"/proc/self/fd/{fd}", path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:
+            os.close(fd)
+            if spare:
+                Path(spare).unlink(missing_ok=True)
+        if durable:
+            os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def write_all(fd: int, chunk: bytes) -> None:
