@@ -106,7 +106,7 @@ class Disk:
                 self._sync(ident)
         elif op == "o":
             self._node(inode).mode = number
-        elif op in "cd":
+        elif op in "cd":  # without a name: the root, or a file that may get one by a link
             ident = len(self.nodes)
             self.nodes[ident] = Node("file" if op == "c" else "folder", number)
             self._of_inode[inode] = ident
@@ -121,7 +121,7 @@ class Disk:
         elif op == "u":
             self._act((*self._place(one), None))
         elif op in "lr":
-            ident = self._find(one)
+            ident = self._find(one) if one else self._of_inode[inode]
             gone = ((*self._place(one), None),) if op == "r" else ()
             self._act(*gone, (*self._place(two), ident))
         else:

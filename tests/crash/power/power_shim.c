@@ -121,13 +121,15 @@ static int opened(int folder, const char *path, int flags, mode_t mode) {
     char full[PATH_MAX];
     struct stat info;
     int fd, there;
-    if (!(flags & (O_CREAT | O_TRUNC)) || !named(folder, path, full)) return real(folder, path, flags, mode);
+    int nameless = (flags & O_TMPFILE) == O_TMPFILE;
+    if (!(nameless || flags & (O_CREAT | O_TRUNC)) || !named(folder, path, full)) return real(folder, path, flags, mode);
     LOCK();
     there = !fstatat(folder, path, &info, 0);
     fd = real(folder, path, flags, mode);
     if (fd >= 0) {
         if (fstat(fd, &info)) broken("fstat");
-        if (!there) emit('c', info.st_ino, info.st_mode, STR(full), "", 0);
+        if (nameless) emit('c', info.st_ino, info.st_mode, "", 0, "", 0);
+        else if (!there) emit('c', info.st_ino, info.st_mode, STR(full), "", 0);
         else if (flags & O_TRUNC) emit('t', info.st_ino, 0, "", 0, "", 0);
     }
     UNLOCK();
@@ -279,11 +281,24 @@ int renameat(int from_at, const char *from, int to_at, const char *to) {
 }
 int rename(const char *from, const char *to) { return renameat(AT_FDCWD, from, AT_FDCWD, to); }
 
+/* A file without a name gets one by the link that /proc holds for its descriptor: the entry names it by its inode. */
+static int nameless(const char *from, int flags, struct stat *info) {
+    int fd;
+    return flags & AT_SYMLINK_FOLLOW && sscanf(from, "/proc/self/fd/%d", &fd) == 1 && held(fd, info);
+}
+
 int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {
     REAL("linkat", int, int, const char *, int, const char *, int);
+    char full[PATH_MAX];
+    struct stat info;
     LOCK();
     int failed = real(from_at, from, to_at, to, flags);
-    if (!failed) pair('l', from_at, from, to_at, to);
+    if (!failed && nameless(from, flags, &info)) {
+        if (!named(to_at, to, full)) broken("a file without a name crosses the edge of the folder");
+        emit('l', info.st_ino, 0, "", 0, STR(full));
+    } else if (!failed) {
+        pair('l', from_at, from, to_at, to);
+    }
     UNLOCK();
     return failed;
 }

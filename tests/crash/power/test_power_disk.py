@@ -92,6 +92,17 @@ def test_a_rename_is_one_act_and_may_be_lost_until_both_folders_are_synced(tmp_p
     assert [done] * SEEDS == after([*moved, entry("s", 4), entry("s", 3)], tmp_path)
 
 
+def test_a_file_made_without_a_name_is_nowhere_before_its_link_is_kept(tmp_path: Path) -> None:
+    made = [entry("c", 2, 0o600), entry("w", 2, 0, OLD), entry("s", 2)]
+    linked = [*made, entry("l", 2, 0, b"", b"a")]
+    assert [{}] * SEEDS == after([*made, entry("s", 1)], tmp_path)
+    found = after(linked, tmp_path)
+    assert {} in found
+    assert {"a": OLD} in found
+    assert all(names in ({}, {"a": OLD}) for names in found)
+    assert [{"a": OLD}] * SEEDS == after([*linked, entry("s", 1)], tmp_path)
+
+
 def test_an_unlinked_file_may_be_back_and_its_name_may_hold_the_old_one(tmp_path: Path) -> None:
     again = [entry("u", 0, 0, b"a"), entry("c", 9, 0o644, b"a"), entry("w", 9, 0, NEW), entry("s", 9)]
     found = [names.get("a") for names in after([*MADE, *again], tmp_path)]
