@@ -1,4 +1,4 @@
-"""A PostgreSQL for every folder of tests, and the shared modules of `tests/`, which `import shop` finds: tests are no package.
+"""A store and a PostgreSQL for every folder of tests, and the modules of `tests/`, which `import shop` finds: tests are no package.
 
 A module runs when it is first used, so that who needs none of them pays for none.
 """
@@ -17,6 +17,7 @@ import pytest
 if TYPE_CHECKING:
     from postgres_proxy import Proxy
     from postgres_server import Given, Place
+    from shop import Shop
 
 HERE = Path(__file__).parent
 
@@ -44,6 +45,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
+    """A store under policy solo, driven through the services; `MUNIMENT_HOME` lies beside it."""
+    import shop
+
+    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
+    made = shop.Shop(tmp_path)
+    made.init()
+    return made
 
 
 @pytest.fixture(scope="session")

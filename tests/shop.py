@@ -1,6 +1,6 @@
 """A store on disk, driven through the services only: real files, real commands, real targets.
 
-Loaded by path from the tests that need it (tests are no package).
+`import shop` finds it (`tests/conftest.py`): tests are no package.
 """
 
 from __future__ import annotations

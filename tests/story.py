@@ -1,6 +1,6 @@
 """One story told through the real handler: every kind of record, with refusals, evidence and a signed command.
 
-Loaded by path from the tests that need it (tests are no package). Time and ids are made up here, so a story is the same
+`import story` finds it (`tests/conftest.py`): tests are no package. Time and ids are made up here, so a story is the same
 bytes at every telling.
 """
 

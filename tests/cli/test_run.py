@@ -32,6 +32,11 @@ from muniment.cli.main import run
 def slow(message):
     Path("began").touch()
     time.sleep(0.05)
+@register("held")
+def held(message):
+    Path("began").touch()
+    while not Path("go").exists():
+        time.sleep(0.02)
 sys.exit(run(sys.argv[1:]))
 """
 
@@ -217,6 +222,74 @@ def test_standard_input_is_the_default(here: Path) -> None:
     assert numbers(here) == [*range(1, 51)]
 
 
+def waiting(terminal: int) -> bytes:
+    """What a terminal was written; it is not waited for."""
+    os.set_blocking(terminal, False)
+    try:
+        return os.read(terminal, 1 << 16)
+    except BlockingIOError:
+        return b""
+
+
+@pytest.mark.parametrize(
+    ("words", "terminal", "said"),
+    [
+        ([], False, True),
+        ([], True, True),
+        (["-q"], True, False),
+        (["-o", "json"], False, False),
+        (["-o", "json", "-v"], False, True),
+        (["-o", "json"], True, True),
+        (["-o", "json", "-q"], True, False),
+    ],
+)
+def test_trouble_is_said_when_it_happens_and_only_on_standard_error(
+    here: Path,
+    begun: Callable[..., subprocess.Popen[bytes]],
+    words: list[str],
+    terminal: bool,
+    said: bool,
+) -> None:
+    spec = written(single("python:held", "count"), events(1, 5))
+    keeper, stderr = os.openpty() if terminal else (-1, os.open("err", os.O_WRONLY | os.O_CREAT))
+    try:
+        process = begun(
+            "run", "--spec", spec, "--input", "in", *words, stdin=subprocess.DEVNULL, stderr=stderr
+        )
+        until(lambda: '"to": "stalled"' in json.dumps(facts(here, "runtime.heartbeat_recorded/1")))
+        heard = waiting(keeper) if terminal else Path("err").read_bytes()
+        assert (b"stalled  stage s0 at 0" in heard) is said
+        assert process.poll() is None
+        Path("go").touch()
+        assert process.wait(20) == 0
+        assert process.stdout is not None
+        out = process.stdout.read()
+        assert b"stalled  stage" not in out
+        assert out
+        if "json" in words:
+            assert json.loads(out)["data"]["outcome"] == "completed"
+        if not terminal:
+            assert Path("err").read_bytes().count(b"stalled") == said
+    finally:
+        os.close(stderr)
+        if terminal:
+            os.close(keeper)
+
+
+def test_a_left_over_ring_is_said_at_the_start_even_if_the_run_then_cannot_begin(
+    here: Path, begun: Callable[..., subprocess.Popen[bytes]], cli: Callable[..., Any]
+) -> None:
+    spec = written(single("python:held", "count"), events(1, 5))
+    process = begun("run", "--spec", spec, "--input", "in")
+    until(lambda: Path("began").exists())
+    process.kill()
+    process.wait()
+    Path(spec).write_text(single("schema:nothing", "count"))
+    ran = cli("run", "--spec", spec, "--input", "in")
+    assert ran.code == 10
+    assert "left over  ring at " in ran.err
+
+
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
@@ -227,7 +300,8 @@ def begun() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     def start(*words: str, **how: Any) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-c", SLOW, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how
+            [sys.executable, "-c", SLOW, *words],
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how},
         )
         processes.append(process)
         return process

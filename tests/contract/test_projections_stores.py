@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import story
 from muniment.app import memo, projecting, rebuilding
 from muniment.projections import digest
 from muniment.projections.model import ReadModel
@@ -19,18 +18,6 @@ from muniment.projections.registry import ALL
 from muniment.store.api import Log
 from muniment.store.merkle import Frontier
 from muniment.store.sqlite_log import SqliteLog
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 
 # Digests of the story: equal on every store, machine, Python and hash seed. A change here is a change of the meaning.

@@ -6,7 +6,6 @@ ends with record and link equal. The killed are forks of this process.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import signal
@@ -15,17 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import shop
 from muniment.app import activating
 from muniment.app.folder import installed
 from muniment.app.pack_check import passed, read_manifest, verify_tree
 from muniment.app.session import Options
 from muniment.domain import release
-
-_spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
-assert _spec is not None
-assert _spec.loader is not None
-shop = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shop)
 
 KILLS, STORES = 17, 4  # kills a store; a new one keeps the history short, which every decision folds
 

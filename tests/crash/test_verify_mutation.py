@@ -6,15 +6,14 @@ is found by them alone.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import story
 from muniment.app import home, memo, rebuilding
 from muniment.app.verify import Anchor, verify_store
 from muniment.app.verify_report import CHECKS, Report
@@ -24,18 +23,6 @@ from muniment.store import writer
 from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.merkle import Frontier
 from muniment.store.sqlite_log import SqliteLog
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+import shop
 from muniment.app import activating, building, packing
 from muniment.app.session import Options
 from muniment.domain import build, channel, incident, release, slot
 from muniment.domain.errors import NotFoundError, UsageError
 from muniment.domain.states import Stage
-
-_spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
-assert _spec is not None
-assert _spec.loader is not None
-shop = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shop)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    made = shop.Shop(tmp_path)
-    made.init()
-    return made
 
 
 def test_the_golden_path(here):

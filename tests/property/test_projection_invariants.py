@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import Any
 
 import pytest
+import story
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from muniment.domain.canonical import encode
@@ -19,18 +17,6 @@ from muniment.projections.fold import Stopped
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL, BY_NAME, DRIVER
 from muniment.store.memory import MemoryLog
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 
 def _told() -> list[bytes]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import threading
-from pathlib import Path
 
 import pytest
+import shop
 from muniment.app import activating, folder
 from muniment.app.activation_run import Result
 from muniment.app.pack_manifest import MANIFEST
@@ -24,20 +23,6 @@ from muniment.domain.errors import (
     UsageError,
     WrongError,
 )
-
-_spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
-assert _spec is not None
-assert _spec.loader is not None
-shop = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shop)
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    made = shop.Shop(tmp_path)
-    made.init()
-    return made
 
 
 @pytest.fixture

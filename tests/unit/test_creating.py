@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import os
 import resource
 from pathlib import Path
 
 import pytest
+import shop
 from muniment.app import creating, home, keys
 from muniment.app.session import Options
 from muniment.domain import admin
@@ -25,12 +25,6 @@ from muniment.domain.errors import (
 from muniment.domain.policy import parse
 from muniment.store import sqlite_file
 from muniment.store.open import create_log
-
-_spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
-assert _spec is not None
-assert _spec.loader is not None
-shop = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shop)
 
 SOLO = json.loads((Path(__file__).parents[2] / "ops" / "policies" / "solo.json").read_text())
 

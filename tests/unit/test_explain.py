@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import tarfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import story
 from muniment.app import explain, redecide
 from muniment.app.evidence_summary import summarized
 from muniment.app.reading import Reader
@@ -19,18 +18,6 @@ from muniment.store.api import Draft
 from muniment.store.evidence_folder import EvidenceFolder
 from muniment.store.memory import MemoryLog
 from muniment.store.open import open_log
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 
 @pytest.fixture(scope="module")

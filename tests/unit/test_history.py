@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 import threading
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import story
 from muniment.app import history
 from muniment.app.reading import Reader, Ref
 from muniment.domain.errors import MunimentError, NotFoundError, UsageError
 from muniment.store.memory import MemoryLog
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 FIRST = story.Story(MemoryLog(), story.Clock()).pack_id("b-1")
 SECOND = story.Story(MemoryLog(), story.Clock()).pack_id("b-2")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
+import story
 from muniment.app import late_part, memo, memo_parts, projecting, rebuilding
 from muniment.domain.channel_state import POLICY_ITEM
 from muniment.domain.eligible import reading
@@ -25,18 +24,6 @@ from muniment.store.api import Draft, Log
 from muniment.store.memory import MemoryLog
 from muniment.store.memos import FolderMemos, Read, Step, prune
 from muniment.store.merkle import Frontier
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 
 def grown() -> tuple[MemoryLog, Any]:

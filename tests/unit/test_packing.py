@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from pathlib import Path
 
 import pytest
+import shop
 from muniment.app import activating, building, keys, packing
 from muniment.app.pack_manifest import MANIFEST
 from muniment.app.session import Options
@@ -21,21 +21,7 @@ from muniment.domain.errors import (
     WrongError,
 )
 
-_spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
-assert _spec is not None
-assert _spec.loader is not None
-shop = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shop)
-
 NONE = "sha256:" + "0" * 64
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    made = shop.Shop(tmp_path)
-    made.init()
-    return made
 
 
 @pytest.fixture

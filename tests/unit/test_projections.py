@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import story
 from muniment.domain import slot_state
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
@@ -23,18 +21,6 @@ from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL, BY_NAME, DRIVER
 from muniment.store.api import Draft
 from muniment.store.memory import MemoryLog
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
 
 AT = "2026-10-01T00:00:00.000000Z"
 

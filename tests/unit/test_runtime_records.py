@@ -6,7 +6,6 @@ import hashlib
 import json
 import uuid
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -507,14 +506,6 @@ def test_words_of_data_that_is_none_of_ours_are_still_a_line(name: str) -> None:
 
 
 # -- through a session -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    made = shops.Shop(tmp_path)
-    made.init()
-    return made
 
 
 def packed_ring() -> tuple[bytes, dict[str, Any]]:

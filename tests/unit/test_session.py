@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import resource
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import shop
 from muniment.app import activating, building, clock, home, intaking, keys
 from muniment.app.session import Options, Session
 from muniment.domain import admin, channel, release
@@ -28,21 +28,7 @@ from muniment.domain.errors import (
 )
 from muniment.store import sqlite_file
 
-_spec = importlib.util.spec_from_file_location("shop", Path(__file__).parents[1] / "shop.py")
-assert _spec is not None
-assert _spec.loader is not None
-shop = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(shop)
-
 HOUR = 3_600_000_000
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    made = shop.Shop(tmp_path)
-    made.init()
-    return made
 
 
 def declare(s, name="prod/stable", options=None):

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import sqlite3
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
 import pytest
+import story
 from eventsourcing.dcb.api import DCBEvent
 from muniment.app import home, redecide
 from muniment.app.verify import Anchor, verify_store
@@ -26,19 +25,6 @@ from muniment.store.api import Draft
 from muniment.store.dcb import MunimentDCBRecorder, created_draft
 from muniment.store.memory import MemoryLog
 from muniment.store.open import create_log
-
-
-def _load_story() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("muniment_story", Path(__file__).parents[1] / "story.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-story = _load_story()
-
 
 raw_encode = msgspec.json.Encoder(order="deterministic").encode
 
