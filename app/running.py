@@ -160,7 +160,7 @@ class _Run:
         journals = (session.folder if session else home.home()) / "journals" / spec.name
         self.source = stack.enter_context(open_source(asked.input, asked.source))
         self.place = stack.enter_context(RunPlace(spec.name, journals=journals))
-        self.started = False
+        self.started = self.untold = False
         self.resume: int | None = None
         self.ledger: Ledger | None = None
 
@@ -319,7 +319,11 @@ class _Run:
             try:
                 self.place.tell(STATE, encode(pipeline.state()))
             except MunimentError as error:
-                self.told("not told", str(error))
+                if not self.untold:
+                    self.told("not told", str(error))
+                self.untold = True
+            else:
+                self.untold = False
 
     # -- after -----------------------------------------------------------------------------------------------------
 

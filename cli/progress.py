@@ -1,13 +1,14 @@
 """Progress on standard error, for what takes over a second: done, rate, time left.
 
 On a terminal one line is drawn again and again; a dumb terminal, a pipe with -v, get a plain line every few seconds;
-a pipe without -v gets nothing.
+a pipe without -v gets nothing. What happens meanwhile is said at once, on a line that stays.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 
 FIRST_S = 1.0  # cli.md, section 2: anything over one second
@@ -37,6 +38,9 @@ def duration(seconds: float) -> str:
 class Progress:
     """Called with the amount done so far; never raises for a lost terminal.
 
+    Attributes:
+        shown: progress is shown at all.
+
     Args:
         what: a past participle: "read", "verified".
         total: the whole amount if it is known; then time left is shown too.
@@ -55,10 +59,11 @@ class Progress:
         self.what, self.total, self.unit = what, total, unit
         drawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         self._drawn = drawn
-        self._on = not quiet and (verbose or sys.stderr.isatty())
+        self._on = self.shown = not quiet and (verbose or sys.stderr.isatty())
+        self._lock = threading.RLock()  # a note may come from any thread
         self._start = time.monotonic()
         self._next = self._start + FIRST_S
-        self._shown = 0
+        self._width = 0
 
     def __call__(self, done: int) -> None:
         """Take the amount done."""
@@ -68,7 +73,14 @@ class Progress:
         if now < self._next:
             return
         self._next = now + (DRAW_S if self._drawn else PLAIN_S)
-        self._write(self.line(done, now - self._start))
+        with self._lock:
+            self._write(self.line(done, now - self._start))
+
+    def note(self, line: str) -> None:
+        """Say something that stays, above the line that is drawn again."""
+        with self._lock:
+            self.close()
+            self._put(line + "\n")
 
     def line(self, done: int, elapsed: float) -> str:
         """`12.0 MiB of 40.0 MiB read, 6.0 MiB/s, 4 s left`."""
@@ -86,14 +98,15 @@ class Progress:
 
     def close(self) -> None:
         """Clear the drawn line."""
-        if self._shown:
-            self._put("\r" + " " * self._shown + "\r")
-            self._shown = 0
+        with self._lock:
+            if self._width:
+                self._put("\r" + " " * self._width + "\r")
+                self._width = 0
 
     def _write(self, line: str) -> None:
         if self._drawn:
-            self._put("\r" + line.ljust(self._shown))
-            self._shown = len(line)
+            self._put("\r" + line.ljust(self._width))
+            self._width = len(line)
         else:
             self._put(line + "\n")
 

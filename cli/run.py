@@ -13,7 +13,7 @@ from muniment.cli.progress import duration, size
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
 from muniment.cli.spec import load, spec_option
-from muniment.cli.text import counted
+from muniment.cli.text import counted, visible
 
 if TYPE_CHECKING:
     from muniment.app.running import Report
@@ -80,6 +80,8 @@ def run(
     The spec is validated first. A sink:log commits in batches and acknowledges after the commit: a run that was killed goes on
     where it was acknowledged, nothing is lost and nothing doubled. Ctrl-C works off what is in the ring; twice stops at once.
 
+    Trouble is said on standard error when it happens; with -o json as progress is, on a terminal or with -v; -q says nothing.
+
     Look at it from another terminal with: muniment snapshot --run NAME.
     """
     from muniment.app import running
@@ -95,11 +97,13 @@ def run(
         every=heartbeat,
         snapshots=snapshots or 0.0,
     )
-    notes: list[str] = []
     bar = settings.progress("read")
+    # an error in JSON stands on standard error too: beside it only where people look on
+    said = bar.shown or not (settings.quiet or settings.json)
 
     def told(word: str, text: str) -> None:
-        notes.append(f"{word}  {text}")
+        if said:
+            bar.note(visible(f"{word}  {text}"))
 
     try:
         with _store(
@@ -108,7 +112,7 @@ def run(
             report = running.run(spec, session, asked, told=told, progress=bar)
     finally:
         bar.close()
-    return _result(report, notes, recorded=not no_record)
+    return _result(report, recorded=not no_record)
 
 
 @contextmanager
@@ -134,7 +138,7 @@ def _store(settings: Settings, spec: Spec, *, needed: bool) -> Iterator[Session 
         opened.__exit__(None, None, None)
 
 
-def _result(report: Report, notes: list[str], *, recorded: bool) -> Result:
+def _result(report: Report, *, recorded: bool) -> Result:
     failure = report.failure
     code = _exit(report)
     done = {"completed": "done", "interrupted": "interrupted", "failed": "FAILED"}[report.outcome]
@@ -195,7 +199,6 @@ def _result(report: Report, notes: list[str], *, recorded: bool) -> Result:
         lines,
         next_ or (f"muniment history list --where run={report.run}" if recorded and code == 0 else ""),
         brief=report.run,
-        notes=notes,
         exit_code=code,
     )
 
