@@ -111,7 +111,9 @@ int rc_producer_attach(rc_producer *p, rc_ring *ring) {
     /* Acquire: a taken-over cursor carries the slots before it. What was claimed and not published is claimed again. */
     p->published = multi ? 0 : atomic_load_explicit(&found->seq, memory_order_acquire);
     p->claimed = p->published;
-    p->gate = p->claimed - ring->capacity; /* as if full: the first claim looks */
+    p->control = &ring->at->control;
+    p->plain = !multi && ring->wait != RC_PARK;
+    p->open = p->claimed; /* as if full: the first claim looks */
     if (multi) p->gate = atomic_load_explicit(&ring->at->control.claim, memory_order_relaxed) - ring->capacity;
     rc_producer_beat(p);
     return RC_OK;
@@ -167,33 +169,27 @@ static int64_t claim_shared(rc_producer *p, uint64_t want) {
         /* Release: who reads this claim (a snapshot) sees the held range, and the stage sequences that allowed it. */
         if (atomic_compare_exchange_weak_explicit(word, &claim, claim + n, memory_order_release, memory_order_acquire)) {
             p->published = claim;
-            p->claimed = claim + n;
+            p->claimed = p->open = claim + n;
             return (int64_t)n;
         }
         atomic_store_explicit(&p->cell->held_hi, 0, memory_order_relaxed);
     }
 }
 
-int64_t rc_try_claim(rc_producer *p, uint64_t want) {
+int64_t rc_look_and_claim(rc_producer *p, uint64_t want) {
     rc_ring *ring = p->ring;
     if (stopping(ring)) return RC_STOPPED;
     if (want > ring->capacity) want = ring->capacity;
     if (ring->capabilities & RC_CAP_MULTI) return claim_shared(p, want);
-    if (ring->kind == RC_BROADCAST) { /* gated by nobody but itself */
-        uint64_t open = ring->capacity - (p->claimed - p->published);
-        if (want > open) want = open;
-        p->claimed += want;
-        return (int64_t)want;
-    }
-    uint64_t space = ring->capacity - (p->claimed - p->gate);
-    if (space < want) {
+    uint64_t used = p->claimed - p->published; /* a broadcast is gated by nobody but itself */
+    if (ring->kind == RC_GATED) {
         rc_cell *slowest = NULL;
-        uint64_t used = behind(ring, p->claimed, &slowest);
+        used = behind(ring, p->claimed, &slowest);
         if (used > ring->capacity) return RC_CORRUPT;
-        p->gate = p->claimed - used;
-        space = ring->capacity - used;
-        if (space < want) want = space;
     }
+    uint64_t space = ring->capacity - used;
+    if (space < want) want = space;
+    p->open = p->claimed + (ring->kind == RC_GATED ? space : want);
     p->claimed += want;
     return (int64_t)want;
 }
@@ -233,7 +229,7 @@ int rc_wait_space(rc_producer *p, uint64_t deadline_ns) {
     }
 }
 
-void rc_publish(rc_producer *p, uint64_t n) {
+void rc_publish_and_tell(rc_producer *p, uint64_t n) {
     rc_ring *ring = p->ring;
     uint64_t last = p->published + n;
     p->tuple.batches++;

@@ -21,6 +21,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef RC_ORDER_PUBLISH
+#define RC_ORDER_PUBLISH memory_order_release /* cursor; the other orders by name: core_inner.h */
+#endif
+
 #define RC_MAGIC 0x314e524du /* "MRN1" in memory order */
 #define RC_VERSION 1u
 #define RC_LINE 128u /* two 64-byte lines: the adjacent-line prefetcher pulls pairs */
@@ -167,9 +171,12 @@ typedef struct {
 typedef struct {
     rc_ring *ring;
     rc_cell *cell;
+    const rc_control *control;
     uint64_t claimed;   /* the last sequence handed to the caller */
     uint64_t published; /* the last sequence this producer published */
-    uint64_t gate;      /* cached: no final stage is behind this */
+    uint64_t open;      /* may claim up to here without a look at the stages; MULTI and broadcast: `claimed`, so always a look */
+    uint64_t gate;      /* MULTI, cached: no final stage is behind this */
+    bool plain;         /* to publish is to store the cursor: neither MULTI nor RC_PARK */
     rc_tuple tuple;
 } rc_producer;
 
@@ -191,12 +198,30 @@ int rc_open(rc_ring *ring, void *memory, uint64_t bytes);
 /* ---- producing (core.c). A claim is of consecutive sequences; slot(claimed - n + 1) is the first. ---- */
 int rc_producer_attach(rc_producer *producer, rc_ring *ring);
 void rc_producer_detach(rc_producer *producer);
-/* Claim up to `want` (>= 1) slots without waiting: the number claimed (0: full), or RC_STOPPED, RC_CORRUPT. */
-int64_t rc_try_claim(rc_producer *producer, uint64_t want);
+/* Claim up to `want` (>= 1) slots without waiting: the number claimed (0: full), or RC_STOPPED, RC_CORRUPT. Inline while it is known
+ * that there is space: a message published alone costs 1.7 ns so, 3.3 ns through a call. */
+int64_t rc_look_and_claim(rc_producer *producer, uint64_t want);
+static inline int64_t rc_try_claim(rc_producer *producer, uint64_t want) {
+    /* Relaxed: only whether to go on; the values are read by rc_stop_read. */
+    bool stopping = atomic_load_explicit(&producer->control->stop, memory_order_relaxed) != 0;
+    if (stopping || producer->open - producer->claimed < want) return rc_look_and_claim(producer, want);
+    producer->claimed += want;
+    return (int64_t)want;
+}
 /* Wait until one slot is free: RC_OK, RC_TIMEOUT, RC_STOPPED, RC_CORRUPT. */
 int rc_wait_space(rc_producer *producer, uint64_t deadline_ns);
-/* Publish the next `n` claimed slots (a MULTI producer publishes all it claimed, at once, before it claims again). */
-void rc_publish(rc_producer *producer, uint64_t n);
+/* Publish the next `n` claimed slots (a MULTI producer publishes all it claimed, at once, before it claims again). Inline where nobody
+ * need be woken and no slot stamped. */
+void rc_publish_and_tell(rc_producer *producer, uint64_t n);
+static inline void rc_publish(rc_producer *producer, uint64_t n) {
+    if (!producer->plain) {
+        rc_publish_and_tell(producer, n);
+        return;
+    }
+    producer->tuple.batches++;
+    producer->published += n;
+    atomic_store_explicit(&producer->cell->seq, producer->published, RC_ORDER_PUBLISH); /* the slots' bytes before the cursor */
+}
 /* Give back what was claimed and not published; not for MULTI: others may have claimed behind it. */
 void rc_unclaim(rc_producer *producer);
 /* Count `n` messages that a full dropping ring refused. */

@@ -10,9 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef RC_ORDER_PUBLISH
-#define RC_ORDER_PUBLISH memory_order_release /* cursor */
-#endif
 #ifndef RC_ORDER_AVAILABLE
 #define RC_ORDER_AVAILABLE memory_order_acquire /* cursor or upstream, read by a stage */
 #endif
