@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from muniment.app.session import Session
     from postgres_proxy import Proxy
     from postgres_server import Given, Place
     from shop import Shop
@@ -56,6 +57,24 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     made = shop.Shop(tmp_path)
     made.init()
     return made
+
+
+@pytest.fixture
+def ready(here: Shop) -> Iterator[tuple[Shop, Session, str]]:
+    """A pack is promoted to the slot and nothing is active yet; yields the shop, a session, the pack."""
+    with here.open() as s:
+        pack = here.pack(s)
+        here.declared(s, "prod/stable", "eu", "us")
+        here.promoted(s, "r-1", pack)
+        yield here, s, pack
+
+
+@pytest.fixture
+def begun(here: Shop) -> Iterator[tuple[Shop, Session]]:
+    """A build `b-1` is started and no stage is run yet; yields the shop and a session."""
+    with here.open() as s:
+        here.started(s)
+        yield here, s
 
 
 @pytest.fixture(scope="session")

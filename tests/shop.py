@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from muniment.app import activating, building, creating, intaking, packing
+from muniment.app import activating, building, creating, folder, intaking, packing
 from muniment.app.handlers import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain import build, channel, release, slot
-from muniment.domain.states import Stage
+from muniment.domain.activation_commands import Switch
+from muniment.domain.states import Stage, Target
 from muniment.store import merkle
 
 EU, DE = "prod/stable/eu", "prod/canary/de"
 COPY = ("cp", "-r", "{input}/.", "{output}")
 REPORT = '<testsuite tests="1"><testcase name="a"/></testsuite>'
 FAILING = '<testsuite tests="1"><testcase name="a"><failure/></testcase></testsuite>'
+STATES = ["PLANNED", "FETCHED", "VERIFIED", "STAGED", "SWITCHED"]
 
 
 def key(text: str) -> Options:
@@ -100,6 +102,25 @@ class Shop:
         assert ("CONFIRMED", 0) == (result.state, result.exit_code), result
         return result
 
+    def activate(self, session: Session, **more: Any) -> activating.Result:
+        """An activation of `edge-1`, whatever comes of it."""
+        options = more.pop("options", Options())
+        return activating.activate(session, options, EU, str(self.target()), name="edge-1", **more)
+
+    def left(self, session: Session, upto: str) -> activating.Result:
+        """Let an activation of `edge-1` stand at a state, as a killed run would have left it."""
+        place = self.target()
+        result = activating.Result(EU, "edge-1", str(place))
+        run = activating.Run(session, session.request(Options()), result, place, waive=False, threshold=0)
+        assert run.plan("" if not place.is_dir() else folder.read_active(place) or "")
+        folder.adopt(place, "edge-1", EU)
+        steps = [("FETCHED", run._fetch), ("VERIFIED", run._verify), ("STAGED", run._stage)]
+        for state_, step in steps[: STATES.index(upto)]:
+            assert state_ == step()
+        if upto == "SWITCHED":
+            session.run(Switch(run.result.activation, EU, "edge-1", waive_rollback=False))
+        return run.result
+
     def healthy(
         self, session: Session, name: str = "edge-1", status: str = "HEALTHY", where: str = EU
     ) -> Outcome:
@@ -146,6 +167,11 @@ def refused(outcome: Outcome, rule: str, exit_code: int = 6) -> Outcome:
     assert outcome.refusal is not None, [event.type for event in outcome.events]
     assert (rule, exit_code) == (outcome.refusal.rule, outcome.exit_code)
     return outcome
+
+
+def state(session: Session, name: str = "edge-1", where: str = EU) -> Target:
+    """A target as the log has it."""
+    return activating.slot_of(session, where)[1].targets[name]
 
 
 def records(session: Session) -> list[dict[str, Any]]:

@@ -61,13 +61,9 @@ def whole(place: Path, allowed: set[str]) -> str:
     return str(pack)
 
 
-def target_of(session):
-    return activating.slot_of(session, shop.EU)[1].targets["edge-1"]
-
-
 def settled(session, place: Path, wanted: str) -> None:
     """Record and link are equal, nothing is under way, nothing is left of attempts."""
-    target = target_of(session)
+    target = shop.state(session)
     link = activating.active(str(place))["pack"]
     assert (wanted, wanted, "STEADY", "") == (link, target.active, target.mode, target.rollback)
     assert target.activation.state == "CONFIRMED"
@@ -121,7 +117,7 @@ def test_old_or_new_after_every_kill_and_the_next_run_goes_on(tmp_path, monkeypa
         with here.open() as s:
             if turn % 16 == 0:
                 shop.sound(s)
-            target = target_of(s)
+            target = shop.state(s)
             before = target.activation
             if target.active == old:
                 assert found == old, "the link ran ahead of the record"
