@@ -7,7 +7,6 @@ ends with record and link equal. The killed are forks of this process.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import shop
+from kills import Moments
 from muniment.app import activating
 from muniment.app.folder import installed
 from muniment.app.pack_check import passed, read_manifest, verify_tree
@@ -73,7 +73,7 @@ def settled(session, place: Path, wanted: str) -> None:
 @pytest.mark.parametrize("seed", range(STORES))
 def test_old_or_new_after_every_kill_and_the_next_run_goes_on(tmp_path, monkeypatch, seed):
     monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    here, chance = shop.Shop(tmp_path), random.Random(15 + seed)
+    here = shop.Shop(tmp_path)
     here.init()
     bulk = here.source() / "bulk"
     bulk.mkdir()
@@ -90,6 +90,7 @@ def test_old_or_new_after_every_kill_and_the_next_run_goes_on(tmp_path, monkeypa
         here.healthy(s)
         shop.must(s.run(release.Complete("r-3")))
     now, done, number = fresh, 0, 3
+    moments = Moments(15 + seed, whole_run)
 
     def forward(s) -> None:
         activating.activate(s, Options(), shop.EU, str(place), name="edge-1")
@@ -97,7 +98,6 @@ def test_old_or_new_after_every_kill_and_the_next_run_goes_on(tmp_path, monkeypa
     def back(s) -> None:
         activating.rollback(s, Options(), shop.EU)
 
-    longest = min(whole_run, 0.3)
     for turn in range(KILLS):
         rolling = turn % 5 == 4
         number += 1
@@ -112,7 +112,9 @@ def test_old_or_new_after_every_kill_and_the_next_run_goes_on(tmp_path, monkeypa
             else:
                 old, new = now, next(p for p in packs if p != now)
                 here.promoted(s, f"r-{number}", new)
-        done += killed(here, back if rolling else forward, chance.uniform(0, longest))
+        late = killed(here, back if rolling else forward, moments.next())
+        moments.was(late=late)
+        done += late
         found = whole(place, {old, new})
         with here.open() as s:
             if turn % 16 == 0:

@@ -85,7 +85,10 @@ def test_active_is_old_or_new_and_whole_after_every_kill(tmp_path: Path) -> None
             break
         before = folder.read_active(target)
         child = subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", CHILD, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # else what came together with the first line stays in a buffer that `communicate` passes by
         )
         assert child.stdout is not None
         child.stdout.readline()  # ready

@@ -6,7 +6,6 @@ The killed are forks of this process. What is there after a kill is either no st
 from __future__ import annotations
 
 import os
-import random
 import signal
 import time
 from contextlib import closing, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 import copies
 import pytest
 from copies import KINDS
+from kills import Moments, until_alone
 from muniment.app import backup as backups
 from muniment.app import copying
 from muniment.domain.errors import ConflictError, MunimentError, NotFoundError, UnavailableError, WrongError
@@ -79,16 +79,18 @@ def test_a_killed_copy_is_no_store_and_goes_on(source, kind, tmp_path, request):
     before = copies.facts(source)
     head = before["head"]
     whole = took(lambda: copying.copy(source, copies.url_in(kind, tmp_path, server, "first")))
-    chance, cut, wholes, number = random.Random(3), 0, 0, 0
+    moments, cut, number = Moments(3, whole), 0, 0
     url = copies.url_in(kind, tmp_path, server, "target0")
     for _ in range(KILLS):
-        code = killed(lambda url=url: copying.copy(source, url), chance.uniform(0, whole * 1.2))
+        code = killed(lambda url=url: copying.copy(source, url), moments.next())
         assert code in (None, 0), code
         cut += code is None
+        if server:
+            until_alone(server)
         is_store = whole_or_nothing(url, *head[:2])
+        moments.was(late=is_store)
         assert is_store or code is None, "it said that it was done"
         if is_store:
-            wholes += 1
             assert copies.facts(url) == before
             number += 1
             url = copies.url_in(kind, tmp_path, server, f"target{number}")
@@ -101,14 +103,13 @@ def test_a_killed_copy_is_no_store_and_goes_on(source, kind, tmp_path, request):
 def test_no_half_backup_passes_as_a_whole_one(source, tmp_path):
     before = copies.facts(source)
     whole = took(lambda: backups.backup(source, str(tmp_path / "first"), now=NOW))
-    chance, cut, number = random.Random(4), 0, 0
+    moments, cut, number = Moments(4, whole), 0, 0
     made = tmp_path / "made0"
     for _ in range(KILLS):
-        code = killed(
-            lambda made=made: backups.backup(source, str(made), now=NOW), chance.uniform(0, whole * 1.2)
-        )
+        code = killed(lambda made=made: backups.backup(source, str(made), now=NOW), moments.next())
         assert code in (None, 0), code
         cut += code is None
+        moments.was(late=(made / "backup.json").exists())
         if (made / "backup.json").exists():
             backups.check(str(made))
             number += 1
@@ -131,13 +132,17 @@ def test_a_killed_restore_is_no_store_and_goes_on(source, kind, tmp_path, reques
     made = str(tmp_path / "made")
     backups.backup(source, made, now=NOW)
     whole = took(lambda: backups.restore(made, copies.url_in(kind, tmp_path, server, "first")))
-    chance, cut, number = random.Random(5), 0, 0
+    moments, cut, number = Moments(5, whole), 0, 0
     url = copies.url_in(kind, tmp_path, server, "target0")
     for _ in range(KILLS):
-        code = killed(lambda url=url: backups.restore(made, url), chance.uniform(0, whole * 1.2))
+        code = killed(lambda url=url: backups.restore(made, url), moments.next())
         assert code in (None, 0), code
         cut += code is None
-        if whole_or_nothing(url, *before["head"][:2]):
+        if server:
+            until_alone(server)
+        is_store = whole_or_nothing(url, *before["head"][:2])
+        moments.was(late=is_store)
+        if is_store:
             number += 1
             url = copies.url_in(kind, tmp_path, server, f"target{number}")
         else:

@@ -46,15 +46,21 @@ def test_no_acknowledged_blob_is_lost_and_none_is_wrong(place: Setup) -> None:
     store = place.store()
     chance = random.Random(20261120)
     acknowledged: set[Blob] = set()
-    for kill in range(KILLS[kind]):
+    for kill in range(10 * KILLS[kind]):
+        if (
+            kill >= KILLS[kind] and len(acknowledged) > KILLS[kind]
+        ):  # on a busy machine one put each is all there is
+            break
         child = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", place.code() + CHILD, str(kill), str(LARGEST[kind])],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            bufsize=0,  # else what came together with the first line stays in a buffer that `communicate` passes by
         )
         assert child.stdout is not None
         first = child.stdout.readline()  # at work
-        time.sleep(chance.uniform(0, 0.03 if kind == "folder" else 0.4))
+        longest = 0.03 if kind == "folder" else 0.4
+        time.sleep(chance.uniform(0, longest * max(1, 1 + (kill - KILLS[kind]) / 8)))
         child.send_signal(signal.SIGKILL)
         rest, errors = child.communicate(timeout=20)
         assert (child.returncode, errors) == (-signal.SIGKILL, b"")

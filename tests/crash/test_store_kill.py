@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import pytest
 import shop
+from kills import Moments
 from muniment.app import building, creating, intaking
 from muniment.app.session import Options
 from muniment.domain.errors import ConflictError
@@ -87,7 +88,7 @@ def test_no_acknowledged_record_is_lost(tmp_path, monkeypatch):
     for seed in range(10 * KILLS):
         if seed >= KILLS and len(acknowledged) > ENOUGH:
             break
-        told = forked(commands(here, seed), chance.uniform(0, 0.12), wait_first=True)
+        told = forked(commands(here, seed), chance.uniform(0, 0.12 * max(1, seed / KILLS)), wait_first=True)
         acknowledged |= {int(position) for word, *rest in told if word == "ack" for position in rest}
         with here.open(write=False) as s:
             size = s.log.head().size
@@ -111,7 +112,7 @@ def test_a_killed_init_leaves_no_store_without_a_policy(tmp_path, monkeypatch):
     began = time.perf_counter()
     warm.init()
     whole = time.perf_counter() - began
-    chance, cut = random.Random(7), 0
+    moments, cut = Moments(7, whole), 0
     for number in range(INIT_KILLS):
         here = shop.Shop(tmp_path, f"store{number}")
 
@@ -120,7 +121,8 @@ def test_a_killed_init_leaves_no_store_without_a_policy(tmp_path, monkeypatch):
             tell("made")
             time.sleep(5)
 
-        told = forked(work, chance.uniform(0, whole * 1.2), wait_first=False)
+        told = forked(work, moments.next(), wait_first=False)
+        moments.was(late=bool(told))
         cut += not told
         with suppress(ConflictError):  # it says that there is a store, or goes on
             assert here.init()["size"] == 2

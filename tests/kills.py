@@ -1,0 +1,41 @@
+"""When to kill, and what has to be over before one looks: nothing here counts on the speed of a machine."""
+
+from __future__ import annotations
+
+import random
+
+import psycopg
+from postgres_programs import wait
+
+OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND backend_type = 'client backend'"
+)
+
+
+class Moments:
+    """Random delays within the time that the work takes here and now.
+
+    A time measured once may be that of a first run or of a machine that stood still, and then every kill comes too late.
+    """
+
+    def __init__(self, seed: object, longest: float) -> None:
+        self._chance, self._longest = random.Random(str(seed)), longest
+
+    def next(self) -> float:
+        """Seconds to wait before a kill."""
+        return self._chance.uniform(0, self._longest)
+
+    def was(self, *, late: bool) -> None:
+        """Say whether the work was done before the kill came: two of seven will be."""
+        self._longest *= 0.7 if late else 1.15
+
+
+def until_alone(url: str) -> None:
+    """Until the server has done what clients that were killed had sent, and has ended their connections.
+
+    Args:
+        url: a database that nobody of this test is connected to.
+    """
+    with psycopg.connect(url, autocommit=True) as db:
+        wait(lambda: db.execute(OTHERS).fetchone() == (0,), "the end of killed clients")
