@@ -7,7 +7,8 @@
  *  3. what a stage writes beside the slots (marks) travels with its sequence to the stages downstream;
  *  4. with one producer there is no read-modify-write and no seq_cst on the way of a message. Parking adds one seq_cst fence on
  *     each side (store, fence, load against store, fence, load): without it both sides may miss each other.
- * The macros name the orders so that a test can weaken one at a time and see it caught (tests/ring).
+ * The macros name the orders so that a test can weaken one at a time and see it caught (tests/ring). An order that changes here changes
+ * in the explorer's programs too: tests/ring/model/orders.txt has every atomic of the C and what stands for it.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* syscall */
