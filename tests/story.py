@@ -19,8 +19,12 @@ from muniment.domain import canonical
 from muniment.domain.commands import COMMANDS
 from muniment.domain.decision import ActorRef
 from muniment.domain.states import Stage
-from muniment.store.api import Log
+from muniment.projections import digest
+from muniment.projections.model import ReadModel
+from muniment.projections.registry import ALL, DRIVER
+from muniment.store.api import Draft, Log
 from muniment.store.evidence_folder import EvidenceFolder
+from muniment.store.memory import MemoryLog
 
 START = 1_790_000_000_000_000  # 2026-09-21
 SOLO = json.loads((Path(__file__).parents[1] / "ops" / "policies" / "solo.json").read_text())
@@ -261,3 +265,37 @@ class Story:
         self.must(command("pack.block", second, "prod", "bl-1", "CVE-1"))
         self.must(command("clock.accept", 7))
         return {"first": first, "second": second}
+
+
+def grown() -> tuple[MemoryLog, Story]:
+    """The whole story on a log of one's own, and who tells it."""
+    clock = Clock()
+    log = MemoryLog("records", clock=clock)
+    teller = Story(log, clock)
+    teller.whole()
+    return log, teller
+
+
+def model_of(log: Log, until: int | None = None) -> ReadModel:
+    model = ReadModel()
+    DRIVER.fold(model, log.pages(until=until))
+    return model
+
+
+def digests_of(model: ReadModel) -> dict[str, str]:
+    """The digest of every projection, by its name."""
+    return {p.name: digest.full(p, model) for p in ALL}
+
+
+def raw(log: Log, **changed: Any) -> dict[str, Any]:
+    """A record of the log as another one, with some fields of its envelope changed."""
+    record = json.loads(next(log.read(after=3, until=4))[1])
+    return {**record, "id": "00000000-0000-7000-8000-000000000000", "recorded_at": "", **changed}
+
+
+def append_raw(log: Log, **changed: Any) -> None:
+    """Append it past the handler, which would refuse it."""
+    record = raw(log, **changed)
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    head, mark, tail = text.encode().partition(b'"recorded_at":"')
+    log.append([Draft(record["id"], record["type"], tuple(record["tags"]), head + mark, tail)])

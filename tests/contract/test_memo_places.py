@@ -8,12 +8,10 @@ from typing import Any
 
 import psycopg
 import pytest
+import story
 from muniment.app import late_part, memo, memo_parts, projecting, rebuilding
 from muniment.domain.errors import UnavailableError
 from muniment.ops.bench import data
-from muniment.projections import digest
-from muniment.projections.model import ReadModel
-from muniment.projections.registry import ALL
 from muniment.store.memos import FolderMemos, MemoPlace, Step
 from muniment.store.memos_postgres import CHUNK
 from muniment.store.postgres_log import PostgresLog
@@ -40,10 +38,6 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(late_part, "BLOCK", 4)
     monkeypatch.setattr(projecting, "STRIDE", 64)
     monkeypatch.setattr(projecting, "SAVE_AFTER", 1)
-
-
-def digests_of(model: ReadModel) -> dict[str, str]:
-    return {p.name: digest.full(p, model) for p in ALL}
 
 
 def test_a_step_is_read_by_parts_and_replaced_as_a_whole(place: MemoPlace) -> None:
@@ -105,7 +99,7 @@ def test_the_ladder_beside_takes_the_place_of_the_live_one(place: MemoPlace) -> 
 def test_shared_memos_serve_a_reader_who_has_none(
     blocks: None, shared_log: PostgresLog, tmp_path: Path
 ) -> None:
-    expected = digests_of(projecting.current(shared_log, tmp_path / "other").model)
+    expected = story.digests_of(projecting.current(shared_log, tmp_path / "other").model)
     assert shared_log.memo_place().steps() == [], "a read writes nothing into the store"
     found = rebuilding.rebuild(shared_log, tmp_path / "writer", shared=True)
     assert (found["verdict"], found["note"]) == ("nothing to compare with", "")
@@ -114,7 +108,7 @@ def test_shared_memos_serve_a_reader_who_has_none(
     with PostgresLog.open(shared_log.place, read_only=True) as log:
         mine = projecting.current(log, tmp_path / "reader")
         assert (mine.cursor.memo, mine.cursor.note) == (600, "")
-        assert digests_of(mine.model) == expected
+        assert story.digests_of(mine.model) == expected
         past = projecting.current(log, tmp_path / "reader", as_of=300)
         assert past.cursor.memo == 256
     status = rebuilding.status(shared_log, tmp_path / "reader")
@@ -130,7 +124,7 @@ def test_shared_memos_of_another_history_are_not_used(
     assert memo.save(shared_log.memo_place(), shared_log.store_id, other, frontier) == ""
     found = projecting.current(shared_log, tmp_path)
     assert found.cursor.memo == 0
-    assert digests_of(found.model) == digests_of(projecting.from_zero(shared_log, 600))
+    assert story.digests_of(found.model) == story.digests_of(projecting.from_zero(shared_log, 600))
 
 
 def test_a_role_without_rights_on_memos_reads_without_them(

@@ -12,17 +12,10 @@ from pathlib import Path
 import pytest
 import story
 from muniment.app import memo, projecting, rebuilding
-from muniment.projections import digest
 from muniment.projections.model import ReadModel
-from muniment.projections.registry import ALL
 from muniment.store.api import Log
 from muniment.store.merkle import Frontier
 from muniment.store.sqlite_log import SqliteLog
-
-
-# Digests of the story: equal on every store, machine, Python and hash seed. A change here is a change of the meaning.
-def digests_of(model: ReadModel) -> dict[str, str]:
-    return {p.name: digest.full(p, model) for p in ALL}
 
 
 @pytest.fixture
@@ -33,6 +26,7 @@ def told(make: Callable[..., Log]) -> Log:
     return log
 
 
+# Digests of the story: equal on every store, machine, Python and hash seed. A change here is a change of the meaning.
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     clock = story.Clock()
@@ -40,14 +34,14 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         story.Story(log, clock).whole()
         model = ReadModel()
         projecting.fold(log, model, until=log.head().size)
-    return digests_of(model)
+    return story.digests_of(model)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 64, 5000])
 def test_any_batch_size_gives_the_same_digests(told: Log, reference: dict[str, str], size: int) -> None:
     model = ReadModel()
     projecting.fold(told, model, until=told.head().size, size=size)
-    assert reference == digests_of(model)
+    assert reference == story.digests_of(model)
 
 
 def test_any_saved_memo_gives_the_same_digests(told: Log, reference: dict[str, str], tmp_path: Path) -> None:
@@ -59,7 +53,7 @@ def test_any_saved_memo_gives_the_same_digests(told: Log, reference: dict[str, s
         assert memo.save(memo.place_of(told.store_id, tmp_path), told.store_id, model, frontier) == ""
         found = projecting.current(told, tmp_path)
         assert found.cursor.memo == position
-        assert reference == digests_of(found.model)
+        assert reference == story.digests_of(found.model)
 
 
 def test_rebuild_is_live(told: Log, tmp_path: Path) -> None:

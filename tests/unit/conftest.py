@@ -2,6 +2,8 @@
 
 `when` selects facts by the command's own boundary, to its fixpoint, and decides on them alone; then it decides on every
 fact there is. Both answers must be one, so a decider that reads beyond its boundary is red in any test (I11).
+
+The fixtures of memos stand here too: `eager`, `blocks`, `fleet`.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from muniment.app import late_part, memo_parts, projecting
 from muniment.domain import activation, admin, build, channel, commands, intake, pack, release, rollback, slot
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.decision import ActorRef, Context, Event, Fact
@@ -25,6 +28,8 @@ from muniment.domain.records import TABLE, tags_of, validate
 from muniment.domain.refusal import NOT_FOUND, Mark, Refusal
 from muniment.domain.states import Stage
 from muniment.domain.world import World, fold, policy_of
+from muniment.ops.bench import data
+from muniment.store.memory import MemoryLog
 
 START = "2026-01-01T00:00:00.000000Z"
 PERSON = ActorRef("alice")
@@ -322,6 +327,26 @@ def under() -> Callable[..., Case]:
         return Case(with_rules(shipped(name), **sections)).init()
 
     return made
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projecting, "SAVE_AFTER", 1)
+
+
+@pytest.fixture
+def blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small parts are kept in blocks too, and long folds save often."""
+    monkeypatch.setattr(memo_parts, "LARGE", 2)
+    monkeypatch.setattr(late_part, "BLOCK", 4)
+    monkeypatch.setattr(projecting, "STRIDE", 64)
+
+
+@pytest.fixture
+def fleet() -> MemoryLog:
+    log = MemoryLog()
+    data.fill(log, 600)
+    return log
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from muniment.projections.base import Simple
 from muniment.projections.fold import KNOWN, WITHOUT_STATE, Driver, Stopped, decode_fact, decode_page
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL, BY_NAME, DRIVER
-from muniment.store.api import Draft
 from muniment.store.memory import MemoryLog
 
 AT = "2026-10-01T00:00:00.000000Z"
@@ -28,36 +27,7 @@ AT = "2026-10-01T00:00:00.000000Z"
 @pytest.fixture(scope="module")
 def log() -> MemoryLog:
     """The whole story on a log in memory."""
-    clock = story.Clock()
-    made = MemoryLog("records", clock=clock)
-    story.Story(made, clock).whole()
-    return made
-
-
-def grown() -> tuple[MemoryLog, Any]:
-    """A log of one's own, and who tells it."""
-    clock = story.Clock()
-    made = MemoryLog("records", clock=clock)
-    teller = story.Story(made, clock)
-    teller.whole()
-    return made, teller
-
-
-def model_of(log: MemoryLog, until: int | None = None) -> ReadModel:
-    model = ReadModel()
-    DRIVER.fold(model, log.pages(until=until))
-    return model
-
-
-def append_raw(log: MemoryLog, record: dict[str, Any]) -> None:
-    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
-    head, mark, tail = text.encode().partition(b'"recorded_at":"')
-    log.append([Draft(record["id"], record["type"], tuple(record["tags"]), head + mark, tail)])
-
-
-def raw(log: MemoryLog, **changed: Any) -> dict[str, Any]:
-    record = json.loads(next(log.read(after=3, until=4))[1])
-    return {**record, "id": "00000000-0000-7000-8000-000000000000", "recorded_at": "", **changed}
+    return story.grown()[0]
 
 
 # -- the fold ----------------------------------------------------------------------------------------------------------
@@ -81,7 +51,7 @@ def test_every_handler_of_the_domain_is_used(log: MemoryLog) -> None:
 def test_projections_and_decisions_see_the_same_world(log: MemoryLog) -> None:
     facts = [read_fact(body, position) for position, body in log.read()]
     decided = fold(World(), facts, FOLD)
-    model = model_of(log)
+    model = story.model_of(log)
     for part in World.__struct_fields__:
         assert getattr(decided, part) == getattr(model, part), part
 
@@ -95,7 +65,7 @@ def test_a_fact_decoded_from_its_second_half_is_the_fact(log: MemoryLog) -> None
 
 @pytest.mark.parametrize("where", ["command", "basis", "actor", "batch"])
 def test_a_mark_inside_another_object_misleads_nobody(log: MemoryLog, where: str) -> None:
-    record = {**raw(log, command={"name": "x", "args": {}, "key": ""}), "basis": {}, "batch": {}}
+    record = {**story.raw(log, command={"name": "x", "args": {}, "key": ""}), "basis": {}, "batch": {}}
     inner = {"a": 1, "correlation": "c", "data": {"intake": "forged"}, "type": "clock.jump_observed/1"}
     record[where] = {**record[where], "args": inner, "zz": inner, "a}": "}"}
     body = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
@@ -104,10 +74,10 @@ def test_a_mark_inside_another_object_misleads_nobody(log: MemoryLog, where: str
 
 
 def test_an_unknown_type_stops_the_fold_and_says_where() -> None:
-    log, _ = grown()
-    append_raw(log, raw(log, type="build.invented/1"))
+    log, _ = story.grown()
+    story.append_raw(log, type="build.invented/1")
     with pytest.raises(Stopped) as stopped:
-        model_of(log)
+        story.model_of(log)
     assert stopped.value.exit_code == 10
     assert stopped.value.position == 103
     assert stopped.value.context["position"] == 104
@@ -126,11 +96,11 @@ def test_an_unknown_type_stops_the_fold_and_says_where() -> None:
     ],
 )
 def test_a_record_that_does_not_fit_stops_the_fold(changed: dict[str, Any]) -> None:
-    log, _ = grown()
-    record = raw(log, **changed)
+    log, _ = story.grown()
+    record = story.raw(log, **changed)
     text = json.dumps(record, sort_keys=True, separators=(",", ":")).encode()
     with pytest.raises(InvalidError) as stopped:
-        DRIVER.page(model_of(log), [(104, text)], 103)
+        DRIVER.page(story.model_of(log), [(104, text)], 103)
     assert stopped.value.exit_code == 10
 
 
@@ -146,7 +116,7 @@ def test_a_driver_refuses_a_type_outside_the_registry() -> None:
 
 
 def test_rows_are_json_and_change_nothing(log: MemoryLog) -> None:
-    model = model_of(log)
+    model = story.model_of(log)
     for projection in ALL:
         before = digest.full(projection, model)
         rows = projection.rows(model, AT, policy_of(model))
@@ -155,7 +125,7 @@ def test_rows_are_json_and_change_nothing(log: MemoryLog) -> None:
 
 
 def test_slots_say_what_runs_what_holds_it_and_where_a_rollback_would_go(log: MemoryLog) -> None:
-    model = model_of(log)
+    model = story.model_of(log)
     (slot,) = BY_NAME["slots"].rows(model, AT, policy_of(model))
     (target,) = slot["targets"]
     first = story.Story(log, story.Clock()).pack_id("b-1")
@@ -166,13 +136,13 @@ def test_slots_say_what_runs_what_holds_it_and_where_a_rollback_would_go(log: Me
 
 
 def test_expiry_is_evaluated_at_the_instant_given() -> None:
-    log, teller = grown()
+    log, teller = story.grown()
     teller.must(
         story.command("channel.freeze", "prod/stable", "fz-9", "FORWARD", "2026-09-25T00:00:00.000000Z")
     )
     first = teller.pack_id("b-1")
     teller.must(story.command("channel.pin", "prod/stable", first, "2026-09-25T00:00:00.000000Z"))
-    model = model_of(log)
+    model = story.model_of(log)
     (before,) = BY_NAME["slots"].rows(model, "2026-09-24T23:59:59.999999Z", policy_of(model))
     (after,) = BY_NAME["slots"].rows(model, "2026-09-25T00:00:00.000000Z", policy_of(model))
     assert {f["freeze"] for f in before["freezes"]} - {f["freeze"] for f in after["freezes"]} == {"fz-9"}
@@ -181,9 +151,9 @@ def test_expiry_is_evaluated_at_the_instant_given() -> None:
 
 
 def test_lkg_is_computed_and_a_blocked_pack_is_none() -> None:
-    log, teller = grown()
+    log, teller = story.grown()
     teller.must(story.command("pack.block", teller.pack_id("b-1"), "prod", "bl-9", "CVE-9"))
-    model = model_of(log)
+    model = story.model_of(log)
     (slot,) = BY_NAME["slots"].rows(model, AT, policy_of(model))
     assert slot["targets"][0]["lkg"] == ""
     assert slot["targets"][0]["good"] != []
@@ -191,7 +161,8 @@ def test_lkg_is_computed_and_a_blocked_pack_is_none() -> None:
 
 def test_evidence_counts_files_bytes_and_roles_of_a_subject(log: MemoryLog) -> None:
     rows = {
-        row["subject"]: row for row in BY_NAME["evidence"].rows(model_of(log), AT, policy_of(ReadModel()))
+        row["subject"]: row
+        for row in BY_NAME["evidence"].rows(story.model_of(log), AT, policy_of(ReadModel()))
     }
     assert rows["build:b-1"]["roles"] == {"pack-manifest": 1, "stage-log": 2}
     assert rows["intake:in-1"]["files"] == 1
@@ -202,7 +173,7 @@ def test_timeline_counts_every_record_and_forgets_the_oldest_day_last(
     log: MemoryLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(timeline, "MAX_DAYS", 2)
-    model = model_of(log)
+    model = story.model_of(log)
     assert sum(row["records"] for row in timeline.rows(model, AT, policy_of(model))) == 103
     fact = read_fact(next(log.read())[1], 1)
     for day in range(22, 27):
@@ -241,7 +212,7 @@ def test_words_are_one_line_without_control_characters(log: MemoryLog) -> None:
 
 
 def test_core_digest_leaves_clocks_places_and_attempts_out() -> None:
-    slots, model = BY_NAME["slots"], model_of(grown()[0])
+    slots, model = BY_NAME["slots"], story.model_of(story.grown()[0])
     core, full = digest.core(slots, model), digest.full(slots, model)
     target = model.slots[story.SLOT].targets["t1"]
     target.location, target.confirmed_at = "/elsewhere", AT
@@ -255,7 +226,7 @@ def test_core_digest_leaves_clocks_places_and_attempts_out() -> None:
 
 
 def test_core_digest_keeps_the_order_of_positions() -> None:
-    slots, model = BY_NAME["slots"], model_of(grown()[0])
+    slots, model = BY_NAME["slots"], story.model_of(story.grown()[0])
     core = digest.core(slots, model)
     target = model.slots[story.SLOT].targets["t1"]
     (attested,) = target.attestations
@@ -267,7 +238,7 @@ def test_core_digest_keeps_the_order_of_positions() -> None:
 
 
 def test_every_field_of_a_projection_is_in_its_full_digest() -> None:
-    model = model_of(grown()[0])
+    model = story.model_of(story.grown()[0])
     before = {p.name: digest.full(p, model) for p in ALL}
     model.incident_count += 1
     model.timeline.records += 1
@@ -275,19 +246,15 @@ def test_every_field_of_a_projection_is_in_its_full_digest() -> None:
     assert {name for name in before if before[name] != after[name]} == {"incidents", "timeline"}
 
 
-def digests_of(model: ReadModel) -> dict[str, str]:
-    return {p.name: digest.full(p, model) for p in ALL}
-
-
 def test_a_page_decoded_at_once_is_the_same_as_record_by_record(monkeypatch: pytest.MonkeyPatch) -> None:
-    page = list(grown()[0].read())
+    page = list(story.grown()[0].read())
     one_by_one, at_once_model = ReadModel(), ReadModel()
     monkeypatch.setattr("muniment.projections.fold.LONG", 0)
     assert decode_page(page) is None
     DRIVER.fold(one_by_one, [page])
     monkeypatch.setattr("muniment.projections.fold.LONG", 10**6)
     DRIVER.fold(at_once_model, [page])
-    assert digests_of(at_once_model) == digests_of(one_by_one)
+    assert story.digests_of(at_once_model) == story.digests_of(one_by_one)
     at_once = decode_page(page)
     assert at_once is not None
     for fact, (position, body) in zip(at_once, page, strict=True):
@@ -311,7 +278,7 @@ def test_a_page_decoded_at_once_is_the_same_as_record_by_record(monkeypatch: pyt
     ],
 )
 def test_a_page_is_not_decoded_at_once_if_a_record_could_be_taken_for_another(change: Any) -> None:
-    bodies = [body for _, body in grown()[0].read()]
+    bodies = [body for _, body in story.grown()[0].read()]
     bodies = sorted(bodies, key=len)[:3]
     assert decode_page(list(enumerate(bodies, 1))) is not None
     assert decode_page(list(enumerate(change(bodies), 1))) is None
@@ -323,7 +290,7 @@ def test_evidence_without_a_size_stops_the_fold_at_its_record(
     monkeypatch: pytest.MonkeyPatch, size: int, long: int
 ) -> None:
     monkeypatch.setattr("muniment.projections.fold.LONG", long)
-    page = list(grown()[0].read())
+    page = list(story.grown()[0].read())
     at, body = next((p, b) for p, b in page if b'"evidence":[{' in b)
     page[at - 1] = (at, body.replace(b'"bytes":', b'"bytez":'))
     with pytest.raises(Stopped) as stopped:
