@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import psycopg
@@ -17,18 +18,22 @@ class Moments:
     """Random delays within the time that the work takes here and now.
 
     A time measured once may be that of a first run or of a machine that stood still, and then every kill comes too late.
+
+    Args:
+        longest: seconds, the first guess.
+        share: how many of the kills shall come late.
     """
 
-    def __init__(self, seed: object, longest: float) -> None:
-        self._chance, self._longest = random.Random(str(seed)), longest
+    def __init__(self, seed: object, longest: float, share: float = 0.3) -> None:
+        self._chance, self._longest, self._share = random.Random(str(seed)), longest, share
 
     def next(self) -> float:
         """Seconds to wait before a kill."""
         return self._chance.uniform(0, self._longest)
 
     def was(self, *, late: bool) -> None:
-        """Say whether the work was done before the kill came: two of seven will be."""
-        self._longest *= 0.7 if late else 1.15
+        """Say whether the work was done before the kill came. Where the share is right the two factors even out."""
+        self._longest *= math.exp((self._share - late) / 2)
 
 
 def until_alone(url: str) -> None:

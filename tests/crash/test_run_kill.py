@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -16,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kills import Moments, until_alone
 from muniment.app import creating
 from muniment.app.session import Session
 from muniment.domain.query import Item
 from muniment.ring.place_runs import look
 from pipelines import event, single
+from postgres_programs import wait
 
 KILLS = int(os.environ.get("MUNIMENT_TEST_KILLS", "16"))
 MAIN = "import sys; from muniment.cli.main import run; sys.exit(run(sys.argv[1:]))"
@@ -35,18 +36,18 @@ class Runs:
 
     def __init__(self, base: Path, url: str, text: str) -> None:
         self.base, self.url, self.fed = base, url, 0
+        self.part = 10_000  # lines that no run comes to the end of before it is killed
         self.spec, self.input = base / "p.kv", base / "in"
         self.spec.write_text(text)
 
-    def feed(self, count: int) -> None:
+    def feed(self, reached: int) -> None:
+        """Add a part unless so much is there that is not acknowledged."""
+        if (self.input.stat().st_size if self.fed else 0) - reached > 40 * self.part:
+            return
         with self.input.open("ab") as file:
-            for n in range(self.fed + 1, self.fed + count + 1):
+            for n in range(self.fed + 1, self.fed + self.part + 1):
                 file.write(event(n, k=n % 29) + b"\n")
-        self.fed += count
-
-    def input_left(self, reached: int) -> int:
-        """Bytes not yet acknowledged."""
-        return (self.input.stat().st_size if self.fed else 0) - reached
+        self.fed += self.part
 
     def start(self) -> subprocess.Popen[bytes]:
         words = ["run", "--spec", str(self.spec), "--input", str(self.input), "--source", "src", "-o", "json"]
@@ -57,19 +58,26 @@ class Runs:
             stderr=subprocess.PIPE,
         )
 
-    def kill(self, delay: float) -> int:
-        """Start one and kill it some time after its ring is there; how many rings it left."""
+    def kill(self, delay: float, *, at_work: bool) -> int:
+        """Start one and kill it some time after it has begun, or after its ring is there; how many rings it left."""
         process = self.start()
         ring = self.base / "run" / "p"
-        end = time.monotonic() + 30
         before = look(self.base / "run", "p").run if ring.exists() else ""
-        while process.poll() is None and look_quietly(self.base / "run") == before:
-            assert time.monotonic() < end
-            time.sleep(0.005)
+
+        def begun() -> bool:
+            found = look(self.base / "run", "p") if ring.exists() else None
+            there = found is not None and found.run != before and (not at_work or bool(found.rings))
+            return there or process.poll() is not None
+
+        wait(begun, "a run that has begun")
         time.sleep(delay)
         os.kill(process.pid, signal.SIGKILL)
         _, err = process.communicate(timeout=30)
         assert process.returncode in (0, -signal.SIGKILL), err
+        if process.returncode == 0:
+            self.part *= 2
+        if self.url.startswith("postgres"):
+            until_alone(self.url)
         found = look(self.base / "run", "p")
         return len(found.rings) if found.left_over else 0
 
@@ -84,22 +92,20 @@ class Runs:
             return [dict(fact.data) for fact in session.facts((Item((type_,)),))]
 
 
-def look_quietly(runtime: Path) -> str:
-    return look(runtime, "p").run if (runtime / "p").exists() else ""
-
-
 def kill_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, text: str, kills: int) -> None:
     monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
     monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
     creating.create_store(url, policy="solo")
     runs, left, reached, moved = Runs(tmp_path, url, text), list[int](), 0, 0
-    dice = random.Random(kills)
-    for _ in range(kills):
-        if runs.input_left(reached) < 400_000:
-            runs.feed(10_000)
-        left.append(runs.kill(dice.random() * 0.3))
+    moments = Moments(kills, 0.3, share=0.7)
+    for turn in range(10 * kills):
+        if turn >= kills and sum(map(bool, left)) > kills // 2 and moved > kills // 3:
+            break
+        runs.feed(reached)
+        left.append(runs.kill(moments.next(), at_work=turn % 4 != 3))
         positions = [int(row["to_offset"]) for row in runs.of("runtime.batch_acknowledged/1")]
         assert positions == sorted(positions), "an acknowledged position never goes back"
+        moments.was(late=bool(positions) and positions[-1] > reached)
         moved += bool(positions) and positions[-1] > reached
         reached = positions[-1] if positions else 0
     last = runs.finish()
