@@ -15,7 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
-from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
+from muniment.domain.errors import ConflictError, InvalidError, MunimentError, UnavailableError
+from muniment.ring.files import shown
 
 BATCH = 2048  # messages at once: a commit of sink:log; 1000 to 4000 differ by less than 5 %
 GROUP = "muniment.stages"  # entry points of installed packages: name -> callable(bytes) -> bool | None
@@ -85,15 +86,20 @@ class PythonStage:
         """Find the function.
 
         Raises:
-            InvalidError: nothing of that name is registered.
+            InvalidError: nothing of that name is registered, or it is no function that can be loaded.
         """
-        self._function = _find(name)
+        self._name, self._function = name, _find(name)
         self._taken = self._rejected = 0
 
     def take(self, messages: Sequence[bytes], span: Span) -> Sequence[bool] | None:  # noqa: ARG002
         """Call the function for each message."""
         function = self._function
-        kept = [function(message) is not False for message in messages]
+        try:
+            kept = [function(message) is not False for message in messages]
+        except MunimentError:
+            raise
+        except BaseException as error:
+            raise _raised(self._name, error) from error
         self._taken += len(kept)
         if all(kept):
             return None
@@ -123,8 +129,30 @@ def _find(name: str) -> Function:
             found=", ".join(f"{point.value}" for point in found),
             hint="install the package that declares it, or give the op another name",
         )
-    function: Function = found[0].load()
+    try:
+        function: Function = found[0].load()
+        why = "" if callable(function) else f"{type(function).__name__} cannot be called"
+    except Exception as error:  # importing somebody else's module may raise anything
+        why = f"{type(error).__name__}: {shown(str(error))}"
+    if why:
+        raise InvalidError(
+            f"python:{name} cannot be loaded: {why}",
+            code="stage.not_loadable",
+            expected="a function of one message",
+            found=found[0].value,
+            hint="mend the package that declares it, or install it again",
+        )
     return function
+
+
+def _raised(name: str, error: BaseException) -> UnavailableError:
+    """What a foreign function raised, whatever members its exception has: its code and its exit code are not ours."""
+    said = f": {shown(str(error))}" if str(error) else ""
+    return UnavailableError(
+        f"python:{name} raised {type(error).__name__}{said}",
+        code="stage.raised",
+        hint="mend the function or the message, then run again; nothing after it was passed on",
+    )
 
 
 class FileSink:
@@ -205,5 +233,8 @@ def _exists(path: Path) -> ConflictError:
 
 def _unwritable(path: Path, error: OSError) -> UnavailableError:
     return UnavailableError(
-        f"cannot write {path}: {error.strerror or error}", code="sink.file_unwritable", found=str(path)
+        f"cannot write {path}: {error.strerror or error}",
+        code="sink.file_unwritable",
+        found=str(path),
+        hint="make the folder, room in it, or the right to write there; then run again",
     )

@@ -201,11 +201,11 @@ def test_a_role_that_fails_stops_all_of_them(bench: Bench, python: Any, kind: st
         os.close(pipe)
     assert report.failure is not None
     assert report.failure.stage == role
-    assert str(report.failure.error) == "seventy-seven"
+    assert str(report.failure.error) == "python:bad raised RuntimeError: seventy-seven"
     if kind != "fanout_broadcast capacity=64":
         assert report.failure.sequence == 78
     told = {found["name"]: found for found in state(bench)["roles"]}
-    assert told[role]["last_error"] == "seventy-seven"
+    assert told[role]["last_error"] == "python:bad raised RuntimeError: seventy-seven"
     assert {found["state"] for found in told.values()} <= {"stopped", "ended"}
     assert {found["last_error"] for name, found in told.items() if name != role} == {""}
 
@@ -215,7 +215,7 @@ def test_what_was_cut_short_is_no_whole_file(bench: Bench, python: Any) -> None:
     bench.feed(numbers(100) + b"x\n")
     lanes = {"a": "events", "b": "events"}
     roles = ["in stage identity - > a", "bad stage python:bad a > b", "out stage sink:file:out.txt b > -"]
-    assert isinstance(bench.failed(graph(lanes, roles)), ValueError)
+    assert bench.failed(graph(lanes, roles)).code == "stage.raised"
     assert not Path("out.txt").exists()
 
 

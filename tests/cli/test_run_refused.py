@@ -1,0 +1,98 @@
+"""What stands in the way of `run`: nothing of it is called a bug of ours, a success, or somebody else's exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from muniment.app.session import Session
+from muniment.domain.query import Item
+from muniment.ring import work
+from pipelines import events, single
+
+
+@pytest.fixture
+def here(place: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty store with an input `in` of 20 events, and a runtime folder of its own."""
+    monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
+    root = place("empty")
+    (root / "in").write_bytes(events(1, 20))
+    return root
+
+
+def ran(cli: Callable[..., Any], text: str, *words: str) -> Any:
+    Path("p.kv").write_text(text)
+    return cli("run", "--spec", "p.kv", "--input", "in", *words)
+
+
+class Foreign(Exception):  # noqa: N818  # named as what it is
+    """An exception of somebody else's, with members that mean something else here."""
+
+    code = 3
+    exit_code = 0
+
+
+RAISED = {
+    "an error": ValueError("no such town"),
+    "an exit": SystemExit(0),
+    "members of the same names": Foreign("no such town"),
+    "an exit of click": click.exceptions.Exit(0),
+    "no text": RuntimeError(),
+    "much text": ValueError("x" * 100_000),
+}
+
+
+@pytest.mark.parametrize("kind", RAISED)
+def test_a_function_that_raises_fails_the_run_and_its_end_is_on_record(
+    here: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def raises(_message: bytes) -> bool:
+        raise RAISED[kind]
+
+    monkeypatch.setitem(work._registered, "raises", raises)
+    said = ran(cli, single("python:raises"), "-o", "json")
+    data = said.json["data"]
+    assert (said.code, data["outcome"]) == (8, "failed")
+    assert (data["error"]["code"], data["error"]["sequence"]) == ("stage.raised", "1")
+    assert type(RAISED[kind]).__name__ in data["error"]["message"]
+    assert len(data["error"]["message"]) < 300
+    with Session(here / "store") as session:
+        end = session.last(Item(("runtime.run_ended/1",)))
+        assert end is not None
+        assert (end.data["run"], end.data["code"]) == (data["run"], "stage.raised")
+
+
+MODULES = {
+    "nothing of that name in it": "",
+    "no function": "there = 7",
+    "an import that fails": "import no_such_module_anywhere",
+    "an import that raises": "raise RuntimeError('no')",
+    "no Python": "def (",
+}
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_registered_function_that_cannot_be_loaded_is_invalid(
+    here: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    name = f"refused_{list(MODULES).index(kind)}"
+    (here / "site" / f"{name}-1.dist-info").mkdir(parents=True)
+    (here / "site" / f"{name}-1.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: 1\n")
+    (here / "site" / f"{name}-1.dist-info" / "entry_points.txt").write_text(
+        f"[muniment.stages]\n{name} = {name}:there\n"
+    )
+    (here / "site" / f"{name}.py").write_text(MODULES[kind])
+    monkeypatch.syspath_prepend(str(here / "site"))
+    said = ran(cli, single(f"python:{name}"), "-o", "json")
+    assert (said.code, said.json["code"]) == (10, "stage.not_loadable")
+    assert said.json["hint"]
+
+
+def test_a_sink_without_its_folder_says_what_to_do(here: Path, cli: Callable[..., Any]) -> None:
+    said = ran(cli, single("sink:file:no/such/folder/out"), "-o", "json")
+    assert (said.code, said.json["code"]) == (8, "sink.file_unwritable")
+    assert "make the folder" in said.json["hint"]
+    assert not list(here.glob("no*"))
