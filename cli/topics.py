@@ -13,8 +13,8 @@ FIRST_SCREEN = """\
 muniment: releases with evidence. Every decision, refusal and switch is a record in one verifiable log.
 
   operate   intake  build  pack  channel  release  activate  active  health
-            validate  describe  dot
-  respond   rollback  incident  doctor
+            validate  describe  dot  run
+  respond   rollback  snapshot  incident  doctor
   audit     history  explain  tour  evidence-summary  verify
 
   start     muniment init, then muniment demo --store demo for the whole story
