@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 import struct
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -113,6 +116,8 @@ def pipeline(
         ) as process:
             assert process.stdin is not None
             for pause, piece in data if isinstance(data, list) else ():
+                while pause and unread(process.stdin) and process.poll() is None:
+                    time.sleep(0.001)  # a pause begins when the program has read what was before it
                 time.sleep(pause)
                 process.stdin.write(piece)
                 process.stdin.flush()
@@ -125,6 +130,11 @@ def pipeline(
         )
 
     return run
+
+
+def unread(pipe: IO[bytes]) -> int:
+    """Bytes in a pipe that its reader has not taken."""
+    return int(struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)))[0])
 
 
 def unframed(data: bytes) -> list[bytes]:

@@ -80,7 +80,7 @@ def test_random_files(seed: int, pipeline: Callable[..., object]) -> None:
 
 def test_a_slow_pipe(pipeline: Callable[..., object]) -> None:
     """Pieces cut lines anywhere; calls end at their deadlines meanwhile."""
-    pieces = [(0.0, b"first\nsec"), (0.1, b"ond"), (0.1, b"\n"), (0.1, b"\n\nlast"), (0.1, b" one")]
+    pieces = [(0.0, b"first\nsec"), (0.3, b"ond"), (0.3, b"\n"), (0.3, b"\n\nlast"), (0.3, b" one")]
     ran = pipeline(pieces, "collect", slice_us=10_000)
     as_the_model(b"".join(piece for _, piece in pieces), ran)
     assert ran.of("feed", "calls")[0] >= 20
