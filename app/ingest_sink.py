@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from hashlib import sha256
@@ -22,10 +21,11 @@ from typing import NamedTuple
 import msgspec
 from muniment.app.fact_drafts import FactDrafts, fact_id
 from muniment.app.ingest_schema import Event
+from muniment.app.patience import Patience
 from muniment.app.session import Options, Session
 from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
-from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
+from muniment.domain.errors import ConflictError, InvalidError
 from muniment.domain.instant import from_micros
 from muniment.domain.query import Item
 from muniment.ring.route import Router
@@ -34,7 +34,6 @@ from muniment.store.api import AppendConflict, Condition, Draft
 
 ACKNOWLEDGED = "runtime.batch_acknowledged/1"
 GAP = 64  # positions read in vain rather than asked for anew
-PATIENCE = (0.1, 0.3, 1.0, 3.0, 6.0)  # seconds between tries while the store cannot be written
 
 
 def position_item(source: str, spec: str) -> Item:
@@ -100,9 +99,10 @@ class LogSink:
         run: str,
         source: str,
         ledger: Ledger | None,
+        patience: Patience,
         shard: int = 0,
     ) -> None:
-        self._session, self._drafts, self._ledger = session, drafts, ledger
+        self._session, self._drafts, self._ledger, self._patience = session, drafts, ledger, patience
         self._run, self._source, self._shard = run, source, shard
         self._request = session.request(Options())
         self._decoder = msgspec.json.Decoder(Event)
@@ -114,7 +114,7 @@ class LogSink:
 
         Raises:
             InvalidError: a line is no event. ConflictError: an id with other content, or another run on this source.
-            UnavailableError: the store could not be written for ten seconds.
+            UnavailableError: the store could not be written, see `patience`.
         """
         facts: dict[str, Draft] = {}
         at = from_micros(self._session.log.now())
@@ -138,14 +138,7 @@ class LogSink:
     def _commit(self, batch: _Batch) -> int:
         """Append with patience; return how many of the facts were there. Other shards wait: the store is down for them too."""
         with self._ledger.lock if self._ledger else nullcontext():
-            for wait in PATIENCE:
-                try:
-                    return self._append(batch, self._ledger)
-                except UnavailableError as error:
-                    if error.code.startswith("clock."):  # that is for a person to settle
-                        raise
-                    time.sleep(wait)
-            return self._append(batch, self._ledger)
+            return self._patience.until_done(lambda: self._append(batch, self._ledger))
 
     def _append(self, batch: _Batch, ledger: Ledger | None) -> int:
         """Append what is not there, and where that leads in the input."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from muniment.app import home, ids, tuning
 from muniment.app import runtime_records as records
@@ -23,6 +24,8 @@ from muniment.app.host_check_facts import HostFacts
 from muniment.app.ingest_schema import SchemaStage
 from muniment.app.ingest_sink import Ledger, LogSink, position_item
 from muniment.app.left_over import capture
+from muniment.app.patience import Patience
+from muniment.app.run_report import Report
 from muniment.app.runtime_watch import EVERY_S, SNAPSHOT_S, Recorder, Ring, Watch, supervise
 from muniment.app.session import Options, Session
 from muniment.domain.canonical import encode
@@ -61,27 +64,6 @@ class Asked:
     every: float = EVERY_S
     snapshots: float = 0.0
     agent: str = field(default_factory=lambda: os.environ.get(AGENT, ""))
-
-
-@dataclass(slots=True)
-class Report:
-    """How a run went; `error` is None if it was completed."""
-
-    run: str
-    spec: Spec
-    outcome: str
-    ring_path: str
-    source: str
-    resume_from: int | None
-    lines: int
-    offset: int
-    dropped: int
-    stages: list[dict[str, object]]
-    seconds: float
-    tuning: list[tuning.Applied]
-    left_over: str
-    unrecorded: int
-    failure: Failure | None
 
 
 Told = Callable[[str, str], None]
@@ -163,6 +145,7 @@ class _Run:
         self.started = self.untold = False
         self.resume: int | None = None
         self.ledger: Ledger | None = None
+        self.patience = Patience(told)
 
     def go(self) -> Report:
         """All of it."""
@@ -176,7 +159,7 @@ class _Run:
             self._broke_off(error)
             raise
         if self.keeps is not None:
-            report.unrecorded += self._record_end(report)
+            report.end_unrecorded = self._record_end(report)
         self.place.end()
         if report.failure is None:
             self.place.clear()
@@ -203,9 +186,7 @@ class _Run:
     def _broke_off(self, error: BaseException) -> None:
         """Something else than the pipeline failed: a start that is on record gets its end, one that is not leaves no ring."""
         if self.started and self.keeps is not None:
-            failure = Failure("", 0, error)
-            none = Report(self.id, self.spec, "failed", "", "", None, 0, 0, 0, [], 0.0, [], "", 0, failure)
-            self._record_end(none)
+            self._record_end(Report(self.id, self.spec, "failed", failure=Failure("", 0, error)))
         self.place.end()
         if not self.started:
             self.place.clear()
@@ -277,26 +258,30 @@ class _Run:
                 router.follow()
         drafts = FactDrafts(self.session.request(Options()).actor)
         return LogSink(
-            self.session, drafts, run=self.id, source=self.source.name, ledger=self.ledger, shard=shard
+            self.session,
+            drafts,
+            run=self.id,
+            source=self.source.name,
+            ledger=self.ledger,
+            patience=self.patience,
+            shard=shard,
         )
 
     def _watch(self, pipeline: Pipeline | GraphPipeline) -> Watch:
         keeps = self.keeps
         recorder = None
         if keeps is not None:
-            recorder = Recorder(
-                lambda data: records.record_heartbeat(keeps, data),
-                lambda packed, seen, reason, lane: records.record_snapshot(
-                    keeps,
-                    packed,
-                    seen,
-                    reason,
-                    self.id,
-                    spec=self.spec.name,
-                    lane=lane,
-                    agent=self.asked.agent,
-                ),
-            )
+
+            def beat(data: dict[str, Any]) -> None:
+                self.patience.check()
+                records.record_heartbeat(keeps, data)
+
+            def snapshot(packed: bytes, seen: Mapping[str, Any], reason: str, lane: str) -> None:
+                self.patience.check()
+                more = {"spec": self.spec.name, "lane": lane, "agent": self.asked.agent}
+                records.record_snapshot(keeps, packed, seen, reason, self.id, **more)
+
+            recorder = Recorder(beat, snapshot)
         rings = [
             Ring(ring.path or "", lane, f"{lane or at}." if len(pipeline.rings) > 1 else "", ring)
             for at, (lane, ring) in enumerate(pipeline.rings)
@@ -356,39 +341,15 @@ class _Run:
             failure=failure,
         )
 
-    def _record_end(self, report: Report) -> int:
-        """Record it; 1 if the store would not have it, which is said and leaves the outcome as it is."""
+    def _record_end(self, report: Report) -> str:
+        """Record it; why not, if the store would not have it: that is said and leaves the outcome as it is."""
         assert self.keeps is not None
-        failure = report.failure
-        error = failure.error if failure else None
-        sinks = [stage for stage in report.stages if "committed" in stage]
-        data = {
-            "run": self.id,
-            "spec": self.spec.name,
-            "outcome": report.outcome,
-            "stage": failure.stage if failure else "",
-            "sequence": str(failure.sequence) if failure else "",
-            "code": getattr(error, "code", type(error).__name__ if error else ""),
-            "error": " ".join(str(error).split())[:1000] if error else "",
-            "counts": {
-                "read": str(report.lines),
-                "published": str(report.lines - report.dropped),
-                "committed": _total(sinks, "committed"),
-                "duplicates": _total(sinks, "duplicates"),
-                "filtered": _total(report.stages, "rejected"),
-                "dropped": str(report.dropped),
-            },
-        }
         try:
-            records.record_run_ended(self.keeps, data)
+            records.record_run_ended(self.keeps, report.ended())
         except MunimentError as fault:
-            self.told("not recorded", str(fault))
-            return 1
-        return 0
-
-
-def _total(stages: list[dict[str, object]], name: str) -> str:
-    return str(sum(int(str(stage.get(name, 0))) for stage in stages))
+            self.told("not recorded", f"the end of run {self.id}: {fault}")
+            return str(fault)
+        return ""
 
 
 def _no_store(why: str) -> NotFoundError:

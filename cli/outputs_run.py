@@ -33,6 +33,7 @@ RUN_OBJECTS_ALONE: dict[str, Shape] = {
         tuning=rows(_KNOB),
         left_over=TEXT,
         recorded=BOOL,
+        end_recorded=BOOL,
         unrecorded=COUNT,
         error=either_null(obj(stage=TEXT, sequence=TEXT, code=TEXT, message=TEXT)),
     ),

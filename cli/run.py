@@ -16,7 +16,7 @@ from muniment.cli.spec import load, spec_option
 from muniment.cli.text import counted, visible
 
 if TYPE_CHECKING:
-    from muniment.app.running import Report
+    from muniment.app.run_report import Report
     from muniment.app.session import Session
     from muniment.ring.spec import Spec
 
@@ -158,6 +158,8 @@ def _result(report: Report, *, recorded: bool) -> Result:
         lines.append(f"  dropped    {counted(report.dropped, 'line')}: the ring was full (on_full=drop)")
     if report.unrecorded:
         lines.append(f"  not recorded: {report.unrecorded} of its heartbeats and snapshots")
+    if report.end_unrecorded:
+        lines.append(f"  not recorded: its end: {report.end_unrecorded}")
     error: dict[str, Any] | None = None
     next_ = ""
     if failure is not None:
@@ -192,6 +194,7 @@ def _result(report: Report, *, recorded: bool) -> Result:
             "tuning": [knob._asdict() for knob in report.tuning],
             "left_over": report.left_over,
             "recorded": recorded,
+            "end_recorded": recorded and not report.end_unrecorded,
             "unrecorded": report.unrecorded,
             "error": error,
         },

@@ -12,7 +12,8 @@ from typing import Any
 
 from muniment.app import running
 from muniment.app.ingest_sink import position_item
-from muniment.app.running import Asked, Report
+from muniment.app.run_report import Report
+from muniment.app.running import Asked
 from muniment.app.session import Session
 from muniment.domain.query import Item
 from muniment.ring.spec import Spec

@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import shop as shops
-from muniment.app import ingest_sink, running
+from muniment.app import ingest_sink, patience, running, runtime_watch
 from muniment.app.session import Session
 from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
 from muniment.ring.place import RunPlace
@@ -20,6 +20,7 @@ from muniment.store.api import Appended, Condition, Draft
 from pipelines import Bench, event, events, single, spec_of, stage
 
 LOG = single("sink:log")
+BEAT = "runtime.heartbeat_recorded/1"
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def test_a_dropping_ring_acknowledges_nothing(bench: Bench) -> None:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waits of milliseconds; before the store is opened."""
     monkeypatch.setitem(sqlite_log.SqliteLog.open.__func__.__kwdefaults__, "busy_s", 0.05)
-    monkeypatch.setattr(ingest_sink, "PATIENCE", (0.1, 0.2))
+    monkeypatch.setattr(patience, "WAITS", (0.1, 0.2))
 
 
 def test_a_store_that_is_locked_for_ever_loses_nothing(hasty: None, bench: Bench) -> None:
@@ -241,10 +242,72 @@ def test_a_store_that_is_locked_for_ever_loses_nothing(hasty: None, bench: Bench
     assert report.failure is not None
     assert isinstance(report.failure.error, UnavailableError)
     assert report.failure.error.exit_code == 8
+    assert report.failure.error.code == "store.locked"
+    assert "run it again on the same input" in report.failure.error.hint
     assert report.unrecorded > 0
+    assert "locked" in report.end_unrecorded
+    assert [word for word, _ in bench.told if word == "waits"] == ["waits"]
+    assert any(word == "not recorded" and said.startswith("the end of run") for word, said in bench.told)
+    assert bench.lived() == ["completed"]
     assert bench.numbers() == [*range(1, 101)]
     bench.run(LOG)
     assert bench.numbers() == [*range(1, 201)]
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_one_sink_waits_for_the_store_and_nobody_else_asks_it_meanwhile(
+    hasty: None, bench: Bench, monkeypatch: pytest.MonkeyPatch, shards: int
+) -> None:
+    """Each who asks may hold the only writer for seconds, so it is counted who did."""
+
+    class Asked(Session):
+        def append(self, drafts: Sequence[Draft], condition: Condition | None = None) -> Appended:
+            asked.append(drafts[-1].type)
+            beats.update({drafts[-1].id: len(asked)} if drafts[-1].type == BEAT else {})
+            try:
+                return super().append(drafts, condition)
+            except UnavailableError:
+                asked.append("in vain")
+                raise
+
+    asked: list[str] = []
+    beats: dict[str | None, int] = {}  # when each was asked for last
+    monkeypatch.setattr(patience, "WAITS", (0.6,) * 6)
+    monkeypatch.setattr(patience, "LIMIT_S", 1.0)
+    monkeypatch.setattr(runtime_watch, "DOWN_S", 0.0)
+    more = {"shards": shards, "ordering": "per_key", "shard_key": "n"} if shards > 1 else {}
+    bench.feed(events(1, 400))
+    assert bench.session is not None
+    with Asked(bench.session.url, write=True) as session, lock_at_first_take(bench, None):
+        bench.session = session
+        report = bench.run(single("sink:log", **more), every=0.25)
+    assert report.failure is not None
+    assert report.failure.error.exit_code == 8
+    first = asked.index("in vain", asked.index(ingest_sink.ACKNOWLEDGED))
+    assert asked.count(ingest_sink.ACKNOWLEDGED) == 3, (
+        "at 0, 0.6 and 1.2 seconds or later, by one sink of all"
+    )
+    assert sum(at > first for at in beats.values()) <= 1, "one may have been under way"
+    assert report.unrecorded >= 2
+
+
+def test_the_end_is_on_record_if_the_store_takes_it_by_then(
+    hasty: None, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock goes when the sink has given up."""
+    bench.feed(events(1, 100))
+    with lock_at_first_take(bench, None) as lock:
+
+        def abandon(_sink: ingest_sink.LogSink) -> None:
+            lock.db.rollback()
+
+        monkeypatch.setattr(ingest_sink.LogSink, "abandon", abandon)
+        report = bench.run(LOG)
+    assert report.failure is not None
+    assert report.end_unrecorded == ""
+    assert bench.lived() == ["failed"]
+    assert bench.of("runtime.run_ended/1")[-1]["code"] == "store.locked"
+    assert bench.numbers() == []
 
 
 class lock_at_first_take:  # noqa: N801 - it reads as what it does
@@ -252,22 +315,24 @@ class lock_at_first_take:  # noqa: N801 - it reads as what it does
 
     def __init__(self, bench: Bench, seconds: float | None) -> None:
         self.path, self.seconds = next(bench.base.glob("store/*.db")), seconds
-        self.patch = pytest.MonkeyPatch()
+        self.patch, self.locked = pytest.MonkeyPatch(), False
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self.db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=20)
         take = ingest_sink.LogSink.take
-        locked = threading.Event()
+        guard = threading.Lock()
 
         def taking(sink: ingest_sink.LogSink, *args: Any) -> None:
-            if not locked.is_set():
-                self.db.execute("BEGIN IMMEDIATE")
-                locked.set()
-                if self.seconds is not None:
-                    threading.Timer(self.seconds, self.db.rollback).start()
+            with guard:
+                if not self.locked:
+                    self.db.execute("BEGIN IMMEDIATE")
+                    self.locked = True
+                    if self.seconds is not None:
+                        threading.Timer(self.seconds, self.db.rollback).start()
             take(sink, *args)
 
         self.patch.setattr(ingest_sink.LogSink, "take", taking)
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.patch.undo()
@@ -279,12 +344,14 @@ def test_a_store_that_is_locked_for_a_while_is_waited_for(
     bench: Bench,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ingest_sink, "PATIENCE", (0.1, 0.3, 1.0, 3.0))
+    monkeypatch.setattr(patience, "WAITS", (0.1, 0.3, 1.0, 3.0))
     bench.feed(events(1, 5000))
     began = time.monotonic()
     with lock_at_first_take(bench, 1.5):
         report = bench.run(LOG)
     assert report.outcome == "completed"
+    assert [word for word, _ in bench.told].count("waits") == 1
+    assert ("goes on", "the store can be written again") in bench.told
     assert time.monotonic() - began > 1.5
     assert bench.numbers() == [*range(1, 5001)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import shop as shops
-from muniment.app import ingest_sink
+from muniment.app import ingest_sink, patience
 from muniment.app.session import Session
 from muniment.domain.errors import UnavailableError
 from muniment.store.api import Appended, Condition, Draft
@@ -126,7 +126,7 @@ def test_a_shard_does_not_take_the_lost_answer_of_another_for_its_own(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one whose answer was lost gives up at once; what the others had in hand must come again."""
-    monkeypatch.setattr(ingest_sink, "PATIENCE", ())
+    monkeypatch.setattr(patience, "WAITS", ())
     assert bench.session is not None
     with Lost(bench.session.url, write=True) as session:
         session.at = 3
