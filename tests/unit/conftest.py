@@ -203,6 +203,14 @@ class Case:
         assert not isinstance(self.answer, Refusal)
         return next(event.data for event in self.answer if event.type == type_ + "/1")
 
+    def trace(self) -> list[tuple[str, str]]:
+        """(source, code) of every candidate of the last decision on a rollback."""
+        assert not isinstance(self.answer, Refusal), self.answer
+        for event in self.answer:
+            if event.type in ("rollback.pack_selected/1", "rollback.no_candidate/1"):
+                return [(line["source"], line["code"]) for line in event.data["trace"]]
+        raise AssertionError(self.answer)
+
     # -- story: commands that lead somewhere --------------------------------------------------------------------------
 
     def unique(self, prefix: str) -> str:
@@ -282,6 +290,11 @@ class Case:
         self.activated(where, target)
         self.healthy(where, target)
         return self.run(release.Complete(rollout))
+
+    def shelf(self, *names: str, **of: Any) -> list[str]:
+        """Packs attested good one after the other; the last one is active."""
+        self.declared()
+        return [self.good(name, **of) for name in names]
 
     def back(self, where: str = SLOT, target: str = T, *, to: str = "", trigger: str = "operator") -> Any:
         return rollback.Request(self.unique("rb-"), where, target, to, trigger)
