@@ -169,6 +169,17 @@ def refused(outcome: Outcome, rule: str, exit_code: int = 6) -> Outcome:
     return outcome
 
 
+def stage(session: Session, *argv: str, name: str = "ingest", **more: Any) -> building.Stage:
+    """A stage of the build `b-1`, whatever comes of it."""
+    options = more.pop("options", Options())
+    return building.stage(session, options, build_id="b-1", name=name, argv=list(argv), **more)
+
+
+def declare(session: Session, name: str = "prod/stable", options: Options | None = None) -> Outcome:
+    """A channel, whatever comes of it."""
+    return session.run(channel.Declare(name, ["eu"], []), options)
+
+
 def state(session: Session, name: str = "edge-1", where: str = EU) -> Target:
     """A target as the log has it."""
     return activating.slot_of(session, where)[1].targets[name]
