@@ -16,6 +16,7 @@ from typing import NamedTuple
 from muniment.domain.errors import MunimentError
 from muniment.ring import _ring
 from muniment.ring.crew import Crew
+from muniment.ring.files import faults
 from muniment.ring.lines import line_too_long, unreadable
 from muniment.ring.native import is_native, native_error, native_stage, native_summary, wait_word
 from muniment.ring.route import Router
@@ -293,18 +294,19 @@ def is_filter(op: Op) -> bool:
 
 
 def make_ring(spec: Spec, ring: SingleRing, path: str | None, wait: str) -> _ring.Ring:
-    """The ring of a spec, at a path that must not exist (None: anonymous)."""
+    """The ring of a spec, at a path that must not exist (None: anonymous). Raises UnavailableError: no room for it, no right."""
     from muniment.ring.spec_text import canonical, spec_sha256
 
-    return _ring.Ring.create(
-        path,
-        capacity=ring.capacity,
-        slot_bytes=ring.slot_bytes,
-        stages=[sum(1 << other for other in stage.depends_on) for stage in ring.stages],
-        wait=wait_word(wait),
-        multi=ring.producer == "multi",
-        drop=ring.on_full == "drop",
-        filters=sum(1 << index for index, stage in enumerate(ring.stages) if is_filter(stage.op)),
-        meta=canonical(spec),
-        spec_sha256=bytes.fromhex(spec_sha256(spec).removeprefix("sha256:")),
-    )
+    with faults("make the ring", path or "in memory", "ring"):
+        return _ring.Ring.create(
+            path,
+            capacity=ring.capacity,
+            slot_bytes=ring.slot_bytes,
+            stages=[sum(1 << other for other in stage.depends_on) for stage in ring.stages],
+            wait=wait_word(wait),
+            multi=ring.producer == "multi",
+            drop=ring.on_full == "drop",
+            filters=sum(1 << index for index, stage in enumerate(ring.stages) if is_filter(stage.op)),
+            meta=canonical(spec),
+            spec_sha256=bytes.fromhex(spec_sha256(spec).removeprefix("sha256:")),
+        )

@@ -37,6 +37,10 @@ def faults(doing: str, path: str | Path, area: str) -> Iterator[None]:
         number = error.errno
         if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
             code, hint = "disk_full", "free space or raise the quota, then run it again"
+        elif number == errno.ENOMEM:
+            code, hint = "memory_full", "free memory or ask for less, then run it again"
+        elif number == errno.ENAMETOOLONG:
+            code, hint = "name_too_long", "give it a shorter name"
         elif number == errno.EROFS:
             code, hint = "read_only", "the file system is mounted read-only"
         elif number in {errno.EACCES, errno.EPERM}:

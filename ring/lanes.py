@@ -14,6 +14,7 @@ from typing import Protocol
 
 from muniment.domain.errors import InvalidError
 from muniment.ring import _ring
+from muniment.ring.files import faults
 from muniment.ring.journal import Writer as JournalWriter
 from muniment.ring.journal_reader import Reader as JournalReader
 from muniment.ring.lane_state import LaneAt
@@ -76,17 +77,18 @@ class RingLane:
     ) -> None:
         broadcast = lane.kind == "fanout_broadcast"
         self.lane, self.path = lane, path or ""
-        self.ring = _ring.Ring.create(
-            path,
-            capacity=lane.capacity,
-            slot_bytes=lane.slot_bytes,
-            stages=[0] * readers,
-            kind="broadcast" if broadcast else "gated",
-            wait=wait_word(wait),
-            drop=lane.on_full == "drop",
-            meta=spec_text,
-            spec_sha256=spec_sha256,
-        )
+        with faults("make the ring", path or "in memory", "ring"):
+            self.ring = _ring.Ring.create(
+                path,
+                capacity=lane.capacity,
+                slot_bytes=lane.slot_bytes,
+                stages=[0] * readers,
+                kind="broadcast" if broadcast else "gated",
+                wait=wait_word(wait),
+                drop=lane.on_full == "drop",
+                meta=spec_text,
+                spec_sha256=spec_sha256,
+            )
         self.writer = _RingWriter(self.ring, lane)
         self._readers = [_RingReader(self.ring, index) for index in range(readers)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from muniment.app.session import Session
 from muniment.domain.query import Item
 from muniment.ring import work
-from pipelines import events, single
+from pipelines import events, graph, single
 
 
 @pytest.fixture
@@ -96,3 +97,25 @@ def test_a_sink_without_its_folder_says_what_to_do(here: Path, cli: Callable[...
     assert (said.code, said.json["code"]) == (8, "sink.file_unwritable")
     assert "make the folder" in said.json["hint"]
     assert not list(here.glob("no*"))
+
+
+FILE_BYTES = 8 << 20
+GRAPH = graph({"a": "events slot_bytes=65536"}, ["r stage identity - > a", "w stage count a > -"])
+
+
+@pytest.mark.parametrize("text", [single("count", slot_bytes=65536), GRAPH], ids=["ring", "lane"])
+def test_no_room_for_the_ring_is_no_bug_and_leaves_none(
+    here: Path, tmp_path: Path, cli: Callable[..., Any], text: str
+) -> None:
+    """64 MiB where a file may have 8."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, hard))
+    try:
+        said = ran(cli, text, "-o", "json")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (said.code, said.json["code"]) == (8, "ring.disk_full")
+    assert said.json["hint"]
+    assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["run.json"]
+    with Session(here / "store") as session:
+        assert not list(session.facts((Item(("runtime.run_started/1",)),)))
