@@ -19,7 +19,9 @@ from muniment.domain.decision import ActorRef
 from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError
 from muniment.domain.incident import Declare
 from muniment.domain.records import TABLE, tags_of, validate
+from muniment.ring.snapshot import render
 from runtime_samples import AT, EVERY, FACT, GOOD, SHA, changed, without_sha
+from snapshot_samples import chain, pack
 
 # -- schemas and tags --------------------------------------------------------------------------------------------------
 
@@ -114,14 +116,7 @@ def test_a_subject_that_is_a_reference_of_ours_is_a_tag(subject: str, tags: set[
 
 
 def packed_ring() -> tuple[bytes, dict[str, Any]]:
-    from muniment.ring import snapshot_format as form
-    from muniment.ring.snapshot import render
-
-    cells = [(5, 5, 5, 0, 0, 0, 1, 7 << 32, 0, 0, 1, 0, 1, index) for index in (0, 1)]
-    size = form.HEAD.size + 2 * form.CELL.size
-    head = (form.MAGIC, 1, size, 1, 0, 8960, 2, 0, 1 << 20, 1024, 256, 1, 2, 1, 5, 0, 1, 2, 3, 1)
-    packed = form.HEAD.pack(*head, 0, form.NO_STAGE, 0, 0, 0, bytes(range(32)))
-    packed += b"".join(form.CELL.pack(*cell) for cell in cells)
+    packed = pack(5, chain(5))
     return packed, render(packed, ["digest"], "/r/demo/ring")
 
 
