@@ -17,6 +17,7 @@ from muniment.store.evidence import EvidenceStore, Source
 from muniment.store.evidence_open import evidence_url, open_evidence
 from muniment.store.evidence_postgres import EvidencePostgres
 from muniment.store.files import CHUNK
+from postgres_programs import wait
 from psycopg import sql
 
 if TYPE_CHECKING:
@@ -228,14 +229,19 @@ def test_the_server_is_killed_between_two_chunks(postgres_place: Servers) -> Non
 
 
 def ended(place: PostgresPlace, pattern: str) -> int:
-    """End the connections whose statement matches; how many."""
-    with place.connect() as db:
-        row = db.execute(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND query ~ %s AND datname = current_database()",
-            (pattern,),
-        ).fetchone()
-    return row[0] if row else 0
+    """End the connections whose statement matches, and wait until they have ended; how many."""
+    matching = (
+        "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query ~ %s AND datname = current_database()"
+    )
+
+    def asked(what: str) -> int:
+        with place.connect() as db:
+            row = db.execute(f"SELECT count({what}) {matching}".encode(), (pattern,)).fetchone()
+        return row[0] if row else 0
+
+    found = asked("pg_terminate_backend(pid)")
+    wait(lambda: not asked("*"), "the end of those that were ended")
+    return found
 
 
 class Slow(EvidencePostgres):
@@ -260,7 +266,6 @@ def test_a_connection_lost_in_a_put_is_tried_again_and_then_unreadable(
         def meet(self) -> None:
             if len(lost) < times:
                 lost.append(ended(place, "COPY"))
-                time.sleep(0.1)
 
     store = Cut(place.connect, "log", "cut")
     if times == 1:

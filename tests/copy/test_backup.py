@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import shutil
 import signal
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from muniment.domain.errors import ConflictError, InvalidError, NotFoundError, U
 from muniment.store.copy import copy_records
 from muniment.store.copy_place import begin
 from muniment.store.open import open_log
+from postgres_programs import wait
 
 NOW = 1_790_000_000_000_000
 
@@ -114,6 +114,11 @@ def test_records_left_in_the_write_ahead_log_are_in_the_file(source, tmp_path):
 # --- writers
 
 
+def size(url: str) -> int:
+    with closing(open_log(url, read_only=True)) as log:
+        return log.head().size
+
+
 def _write(url: str) -> None:
     n = 0
     while True:
@@ -130,9 +135,9 @@ def test_writers_go_on_and_the_backup_is_a_prefix_with_all_its_evidence(source, 
     for writer in writers:
         writer.start()
     try:
-        sizes = []
+        sizes = [size(source)]
         for n in range(4):
-            time.sleep(0.2)
+            wait(lambda: size(source) > sizes[-1], "a writer that writes")
             done, manifest = backups.backup(source, str(tmp_path / f"made{n}"), now=NOW)
             assert manifest is not None
             sizes.append(done.head.size)
@@ -143,11 +148,11 @@ def test_writers_go_on_and_the_backup_is_a_prefix_with_all_its_evidence(source, 
     assert sizes == sorted(set(sizes)), "the store grew"
     with closing(open_log(source)) as log:
         whole = list(log.read())
-    for n, size in enumerate(sizes):
+    for n, reached in enumerate(sizes[1:]):
         backups.restore(str(tmp_path / f"made{n}"), str(tmp_path / f"there{n}"))
         copies.sound(str(tmp_path / f"there{n}"))
         with closing(open_log(tmp_path / f"there{n}")) as log:
-            assert list(log.read()) == whole[:size]
+            assert list(log.read()) == whole[:reached]
 
 
 # --- bad backups

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from postgres_programs import wait
 from postgres_proxy import Point, Proxy
 
 if TYPE_CHECKING:
@@ -35,11 +36,23 @@ def settled(behind: Link) -> list[int]:
     others = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     )
-    end = time.monotonic() + 20
-    while behind.execute(others).fetchone() != (0,):
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    wait(lambda: behind.execute(others).fetchone() == (0,), "the end of the others")
     return kept(behind)
+
+
+def once_asleep(behind: Link, act: Callable[[], object]) -> threading.Thread:
+    """Do something, in a thread, when a client is in `pg_sleep`."""
+    asked = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    )
+
+    def work() -> None:
+        wait(lambda: behind.execute(asked).fetchone() == (1,), "a client that sleeps")
+        act()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
 
 
 def through(proxy: Proxy, **how: Any) -> Link:
@@ -85,13 +98,12 @@ def test_the_password_of_a_tcp_server_is_asked(postgres_place: Place) -> None:
             psycopg.connect(proxy.url, password="wrong")
 
 
-def test_a_query_can_be_cancelled(pg_proxy: Proxy) -> None:
+def test_a_query_can_be_cancelled(pg_proxy: Proxy, behind: Link) -> None:
     with through(pg_proxy, autocommit=True) as link:
-        timer = threading.Timer(0.2, link.cancel_safe)
-        timer.start()
+        canceller = once_asleep(behind, link.cancel_safe)
         with pytest.raises(psycopg.errors.QueryCanceled):
-            link.execute("SELECT pg_sleep(30)")
-        timer.join()
+            link.execute("SELECT pg_sleep(300)")
+        canceller.join()
         assert (1,) == link.execute("SELECT 1").fetchone()
 
 
@@ -210,12 +222,15 @@ def test_every_connection_is_cut_and_none_is_let_in(pg_proxy: Proxy, behind: Lin
 
 
 def test_a_delay_is_a_delay(pg_proxy: Proxy, behind: Link) -> None:
-    pg_proxy.delay(Point.BEFORE, "INSERT", 0.3)
+    rule = pg_proxy.delay(Point.BEFORE, "INSERT", 0.3)
     with through(pg_proxy, autocommit=True) as link:
-        for least, most in ((0.3, 10.0), (0.0, 0.29)):
-            began = time.monotonic()
-            link.execute(INSERT, [1])
-            assert least <= time.monotonic() - began < most
+        began = time.monotonic()
+        link.execute(INSERT, [1])
+        assert time.monotonic() - began >= 0.3
+        assert rule.reached.is_set()
+        rule.reached.clear()
+        link.execute(INSERT, [1])
+        assert not rule.reached.is_set(), "once is once"
     assert [1, 1] == kept(behind)
 
 
@@ -288,13 +303,12 @@ def test_a_server_killed_at_a_commit_and_its_standby_behind_the_same_address(pos
             assert [1] == kept(link)
 
 
-def test_the_last_words_of_a_server_come_through(postgres: Given, pg_proxy: Proxy) -> None:
+def test_the_last_words_of_a_server_come_through(postgres: Given, pg_proxy: Proxy, behind: Link) -> None:
     rule = pg_proxy.hold(Point.DONE, "pg_sleep")
     with through(pg_proxy, autocommit=True) as link:
         pid = link.info.backend_pid
-        timer = threading.Timer(0.2, lambda: postgres.execute("SELECT pg_terminate_backend(%s)", pid))
-        timer.start()
+        ender = once_asleep(behind, lambda: postgres.execute("SELECT pg_terminate_backend(%s)", pid))
         with pytest.raises(psycopg.errors.AdminShutdown):
-            link.execute("SELECT pg_sleep(30)")
-        timer.join()
+            link.execute("SELECT pg_sleep(300)")
+        ender.join()
     assert not rule.reached.is_set()
