@@ -91,6 +91,10 @@ def collect(
     """
     bounds, patterns, done = limits or Limits(), tuple(exclude), _Sum(progress)
     if str(source) == "-":
+        if stdin is None and not sys.stdin.readable():
+            raise UnavailableError(
+                "standard input is closed", code="intake.closed", hint="redirect a file or a pipe into it"
+            )
         stream = sys.stdin.buffer if stdin is None else stdin
         blob = evidence.put(stream, limit=bounds.max_bytes, progress=done)
         return _manifest([_file(STDIN_NAME, blob, executable=False)], [])

@@ -106,8 +106,9 @@ def main() -> None:
 def _fill_closed_streams() -> None:
     """Occupy standard streams that were given closed (`>&-`), or a file of the store would get their number.
 
-    Standard output is then one that takes nothing, so that an answer nobody can get is not exit 0.
+    Standard input is then one that gives nothing, an error and not an empty input; standard output one that takes nothing, so
+    that an answer nobody can get is not exit 0.
     """
-    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+    for name, mode in (("stdin", "w"), ("stdout", "r"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - it stays until the end

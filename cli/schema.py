@@ -68,13 +68,16 @@ def check(settings: Settings, file: str, type_: str | None) -> Result:  # noqa: 
     from pathlib import Path
 
     from muniment.app import schemas
-    from muniment.domain.errors import InvalidError, NotFoundError
+    from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError
     from muniment.domain.records import validate
 
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
+    except FileNotFoundError as error:
         raise NotFoundError(f"{file}: {error.strerror}", code="schema.file") from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UnavailableError(f"{file} cannot be read: {why}", code="schema.unreadable") from error
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

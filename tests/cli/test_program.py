@@ -18,6 +18,7 @@ from muniment.cli import exits
 from muniment.cli.framework import CONTEXT, Noun, Verb
 from muniment.cli.main import root
 from muniment.cli.verbs import TABLE
+from pipelines import single
 
 HEAVY = (
     "pydantic",
@@ -139,6 +140,8 @@ def test_the_first_screen_fits_a_terminal(cli: Callable[..., Any]) -> None:
     lines = cli().out.splitlines()
     assert len(lines) < 24
     assert max(map(len, lines)) <= 110
+    pipelines = {"validate", "describe", "dot", "run", "snapshot", "doctor"}
+    assert pipelines <= {word for line in lines for word in line.split()}
 
 
 def test_version(cli: Callable[..., Any]) -> None:
@@ -177,6 +180,24 @@ def test_a_closed_stream_is_no_fault_and_no_file_gets_its_number(told: Path, clo
     assert (
         subprocess.run(["sh", "-c", f"{words} {closed}"], capture_output=True, timeout=60).returncode == code
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("validate", "--spec", "-"),
+        ("run", "--spec", "p.kv"),
+        ("run", "--spec", "p.kv", "--no-record"),
+        ("intake", "add", "-"),
+        ("schema", "check", "-"),
+    ],
+)
+def test_a_closed_standard_input_is_no_empty_one(told: Path, words: tuple[str, ...]) -> None:
+    (told / "p.kv").write_text(single("count"))
+    line = shlex.join(muniment(*words))
+    done = subprocess.run(["sh", "-c", f"{line} <&-"], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (8, b"")
+    assert b"clos" in done.stderr or b"read" in done.stderr
 
 
 def test_a_real_terminal_gets_the_aligned_table(told: Path) -> None:
