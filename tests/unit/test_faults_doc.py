@@ -103,7 +103,7 @@ def test_there_is_something_to_check() -> None:
             "the test says otherwise",
         ),
         (
-            "`tests/crash/test_verify_mutation.py::test_a_forged_memo_is_found` | holds",
+            "`tests/crash/test_verify_damage.py::test_a_forged_memo_is_found` | holds",
             "– | open",
             "left out",
         ),
