@@ -49,7 +49,7 @@ def children() -> set[str]:
 
 def gone(pid: int) -> bool:
     """Whether a process has ended, waiting a little: what the group leaves is reaped by init, not by us."""
-    for _ in range(100):
+    for _ in range(3000):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True

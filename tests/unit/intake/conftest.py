@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,4 +22,8 @@ def folder(tmp_path: Path) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
     (root / "a/c/run.sh").chmod(0o755)
+    for path in (root, *root.rglob("*")):
+        os.utime(
+            path, ns=(1, 1)
+        )  # the clock of a file system may stand still for 10 ms: what is changed next shows
     return root
