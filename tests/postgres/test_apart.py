@@ -13,24 +13,11 @@ from muniment.store import base, indexed_log, postgres_listen, postgres_write
 from muniment.store.postgres_log import PostgresLog
 from postgres_programs import wait
 from postgres_proxy import Point, Proxy
-from stores import PATIENCE_S, Store, bounded, check_whole, draft, schema
+from stores import PATIENCE_S, bounded, check_whole, draft
 
 SEEDS = range(10)
 NEVER_S = 3600.0  # a poll that does not come within a test
 LISTENING = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'"
-
-
-@pytest.fixture
-def stores():
-    kept = []
-
-    def make(url):
-        kept.append(Store(url))
-        return kept[-1]
-
-    yield make
-    for one in kept:
-        one.close()
 
 
 class Following:
@@ -62,7 +49,7 @@ class Following:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_logs_in_one_database_stay_apart(pg_url, stores, seed):
     """The same ids, tags and types in both, written at once: records, index, ids and notifications are of one log each."""
-    one, two = (stores(schema(pg_url, name)) for name in ("one", "two"))
+    one, two = (stores(pg_url, name) for name in ("one", "two"))
     rng = random.Random(seed)
     sizes = {store: rng.randrange(20, 60) for store in (one, two)}
     logs = {store: store.create() for store in (one, two)}
@@ -81,18 +68,18 @@ def test_two_logs_in_one_database_stay_apart(pg_url, stores, seed):
 
 
 def test_a_writer_of_one_log_waits_for_no_other(pg_url, stores):
-    one, two = (stores(schema(pg_url, name)) for name in ("one", "two"))
+    one, two = (stores(pg_url, name) for name in ("one", "two"))
     one.create()
     log = two.create()
     with psycopg.connect(pg_url) as other:
         other.execute("SELECT 1 FROM one.head FOR UPDATE")
         other.execute("SELECT pg_advisory_xact_lock(hashtextextended('muniment:one', 0))")
         assert log.append([draft(1)]).first == 1
-        assert stores(schema(pg_url, "three")).create().append([draft(1)]).first == 1
+        assert stores(pg_url, "three").create().append([draft(1)]).first == 1
 
 
 def test_a_notification_of_one_log_wakes_no_follower_of_another(pg_url, stores):
-    one, two = (stores(schema(pg_url, name)) for name in ("one", "two"))
+    one, two = (stores(pg_url, name) for name in ("one", "two"))
     writer, _ = one.create(), two.create()
     heard = {"one": 0, "two": 0}
 
@@ -115,7 +102,7 @@ def test_a_notification_of_one_log_wakes_no_follower_of_another(pg_url, stores):
 
 @pytest.mark.parametrize("kinds", [("records", "records"), ("records", "opaque"), ("opaque", "records")])
 def test_a_schema_takes_one_log(pg_url, stores, kinds):
-    store = stores(schema(pg_url, "one"))
+    store = stores(pg_url, "one")
     log = store.create(kinds[0])
     with pytest.raises(ConflictError, match="there is a store already"):
         store.create(kinds[1])
@@ -123,7 +110,7 @@ def test_a_schema_takes_one_log(pg_url, stores, kinds):
 
 
 def test_of_many_that_create_one_log_one_does(pg_url, stores):
-    store = stores(schema(pg_url, "one"))
+    store = stores(pg_url, "one")
 
     def create(_):
         try:
@@ -142,7 +129,7 @@ def test_of_many_that_create_one_log_one_does(pg_url, stores):
 
 def test_another_process_wakes_a_follower_that_does_not_poll(pg_url, stores, monkeypatch):
     monkeypatch.setattr(postgres_write, "TELL_S", 0.0)
-    store = stores(schema(pg_url, "one"))
+    store = stores(pg_url, "one")
     writer = store.create()
     following = Following(store.open(), NEVER_S)
     for n in range(3):
@@ -159,12 +146,12 @@ def test_another_process_wakes_a_follower_that_does_not_poll(pg_url, stores, mon
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_lost_notification_costs_a_poll(pg_url, stores, seed):
     """No NOTIFY ever leaves the writer: who polls has all; who does not poll has nothing, so it was indeed lost."""
-    store = stores(schema(pg_url, "one"))
+    store = stores(pg_url, "one")
     store.create().close()
     size = random.Random(seed).randrange(1, 20)
     with Proxy(pg_url) as proxy:
         proxy.cut(Point.BEFORE, "^NOTIFY", times=1_000_000)
-        writer = stores(schema(proxy.url, "one")).open()
+        writer = stores(proxy.url, "one").open()
         polling, waiting = Following(store.open(), 0.02), Following(store.open(), NEVER_S)
         with psycopg.connect(pg_url, autocommit=True) as admin:
             wait(lambda: len(admin.execute(LISTENING).fetchall()) == 2, "both listen")
@@ -181,7 +168,7 @@ def test_a_lost_notification_costs_a_poll(pg_url, stores, seed):
 def test_a_listener_whose_connection_is_ended_listens_again(pg_url, stores, seed, monkeypatch):
     monkeypatch.setattr(postgres_listen, "_AGAIN_S", 0.01)
     monkeypatch.setattr(postgres_write, "TELL_S", 0.0)
-    store = stores(schema(pg_url, "one"))
+    store = stores(pg_url, "one")
     writer = store.create()
     following = Following(store.open(), NEVER_S)
     rng, size = random.Random(seed), 0
@@ -219,7 +206,7 @@ def test_a_subscription_says_that_the_server_is_gone_and_goes_on_behind_its_last
 ):
     """Wherever it was: between two pages, at the end, asked twice while there is no server. Nothing is lost or repeated."""
     monkeypatch.setattr(base, "PAGE", 4)
-    store = stores(schema(url, "one"))
+    store = stores(url, "one")
     log, rng = store.create(), random.Random(seed)
     log.append([draft(n) for n in range(30)])
     reader = store.open()
@@ -250,7 +237,7 @@ def test_a_server_that_goes_in_the_middle_of_a_read_is_no_short_answer(
 ):
     for module in (base, indexed_log):
         monkeypatch.setattr(module, "PAGE", 4)
-    store = stores(schema(url, "one"))
+    store = stores(url, "one")
     log = store.create()
     log.append([draft(n) for n in range(30)])
     reader, found = store.open(), []
@@ -274,7 +261,7 @@ def test_a_server_that_goes_in_the_middle_of_a_read_is_no_short_answer(
 
 def test_a_follower_of_a_log_that_lost_records_says_so(pg_url, stores):
     """As after the promotion of a standby that lagged behind: positions it has read are not there."""
-    store = stores(schema(pg_url, "one"))
+    store = stores(pg_url, "one")
     log = store.create()
     for n in range(3):
         log.append([draft(n)])

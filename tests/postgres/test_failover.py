@@ -17,7 +17,7 @@ from muniment.domain.errors import UnavailableError
 from muniment.store import merkle
 from muniment.store.postgres_pool import Connection
 from postgres_programs import wait
-from stores import PATIENCE_S, Store, bounded, check_whole, draft, schema
+from stores import PATIENCE_S, bounded, check_whole, draft
 
 WRITERS = 6
 WAITING = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
@@ -32,24 +32,11 @@ def pair(postgres_place):
         yield primary, standby
 
 
-@pytest.fixture
-def stores():
-    kept = []
-
-    def make(url):
-        kept.append(Store(url))
-        return kept[-1]
-
-    yield make
-    for one in kept:
-        one.close()
-
-
 def both(*servers):
     """The URL of a database on several servers."""
     word = quote(servers[0].password, safe="")
     hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
-    return schema(f"postgresql://postgres:{word}@{hosts}/postgres?connect_timeout=3", "log")
+    return f"postgresql://postgres:{word}@{hosts}/postgres?connect_timeout=3"
 
 
 def append_until_kept(log, drafts, over=None):
