@@ -13,6 +13,8 @@ from muniment.cli.settings import Settings
 from muniment.cli.text import visible
 from muniment.domain.errors import MunimentError
 
+LOOKED = ("doctor/1", "snapshot/1", "validate/1")  # verbs that look, and record what they saw
+
 
 def report(error: BaseException, settings: Settings | None, result: Any = None) -> int:
     """Say an error and return its exit code; `result` is what could not be printed, if it came that far."""
@@ -124,12 +126,15 @@ def _of_click(error: BaseException) -> bool:
 def _unprinted(error: BaseException, settings: Settings | None, result: Any) -> int:
     """What was decided stands, though nobody could be told: say what was recorded, so that it is not done twice."""
     recorded = [f"#{at}" for at in recorded_by(result)]
-    done = getattr(result, "schema", "") in ("init/1", "key.create/1")
+    schema = getattr(result, "schema", "")
     why = getattr(error, "strerror", None) or str(error)
     hint = "make room where standard output goes, then ask again"
     if recorded:
         hint = f"it is recorded, do not repeat it: muniment history show '{recorded[-1]}'"
-    elif done:
+    elif schema == "run/1":
+        hint = "the run is over, do not repeat it"
+        hint += f": muniment history list --where run={result.data['run']}" if result.data["recorded"] else ""
+    elif schema in ("init/1", "key.create/1"):
         hint = "it is done, do not repeat it: muniment history list, muniment key list"
     context = {"recorded": recorded} if recorded else {}
     message = f"the answer could not be printed: {why}"
@@ -143,8 +148,11 @@ def recorded_by(result: Any) -> list[int]:
     """Positions of the records that a command wrote, from its answer."""
     if isinstance(result, Refused):
         return [result.position] if result.position is not None and not result.dry_run else []
+    data: Any = getattr(result, "data", None)
+    if getattr(result, "schema", "") in LOOKED:
+        return [at for at in [*data.get("positions", ()), data.get("position")] if at is not None]
     found: list[int] = []
-    waiting = [getattr(result, "data", None)]
+    waiting = [data]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     from muniment.ring.spec import Spec
 
 INTERRUPTED, UNAVAILABLE = 130, 8
+
+
+class Seconds(click.FloatRange):
+    """A time span: of the numbers, `nan` passes every comparison and `inf` never comes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The seconds."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return found
 
 
 @verb(
@@ -52,7 +64,7 @@ INTERRUPTED, UNAVAILABLE = 130, 8
 @click.option(
     "--heartbeat",
     metavar="SECONDS",
-    type=click.FloatRange(0.25),
+    type=Seconds(0.25),
     default=30.0,
     show_default=True,
     help="Between two heartbeats.",
@@ -60,7 +72,7 @@ INTERRUPTED, UNAVAILABLE = 130, 8
 @click.option(
     "--snapshots",
     metavar="SECONDS",
-    type=click.FloatRange(0.25),
+    type=Seconds(0.25),
     help="Record a snapshot this often; else at transitions.",
 )
 @click.option("--no-record", is_flag=True, help="Do not record the run, its heartbeats and snapshots.")
@@ -85,7 +97,14 @@ def run(
     Look at it from another terminal with: muniment snapshot --run NAME.
     """
     from muniment.app import running
+    from muniment.domain.errors import UsageError
 
+    if path == "-" and input_ == "-":
+        raise UsageError(
+            "standard input is the spec, and cannot be the input too",
+            code="run.stdin_twice",
+            hint="name one of them: --spec F, or --input F",
+        )
     spec = load(path)
     running.check_runnable(spec)
     asked = running.Asked(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,3 +121,48 @@ def test_no_room_for_the_ring_is_no_bug_and_leaves_none(
     assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["run.json"]
     with Session(here / "store") as session:
         assert not list(session.facts((Item(("runtime.run_started/1",)),)))
+
+
+@pytest.mark.parametrize("option", ["--heartbeat", "--snapshots"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e400", "0.2", "-1", "x", ""])
+def test_a_time_span_is_a_number_of_seconds(
+    here: Path, tmp_path: Path, cli: Callable[..., Any], option: str, value: str
+) -> None:
+    said = ran(cli, single("count"), option, value)
+    assert (said.code, said.out) == (2, "")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--input", "-"), ("--no-record",)])
+def test_standard_input_is_not_spec_and_input_at_once(
+    here: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The spec was read to the end of it, and the run of no line was done."""
+    for given in (("--spec", "-"), ()):
+        monkeypatch.setenv("MUNIMENT_SPEC", "-")
+        said = cli("run", *given, *words, "-o", "json", stdin=single("count").encode())
+        assert (said.code, said.json["code"]) == (2, "run.stdin_twice")
+
+
+def test_a_run_whose_answer_is_lost_is_not_to_be_repeated(here: Path, cli: Callable[..., Any]) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this host has no /dev/full")
+    (here / "p.kv").write_text(single("count"))
+    words = ("run", "--spec", "p.kv", "--input", "in")
+    for more, told in ((), "history list --where run=run-"), (("--no-record",), "the run is over"):
+        done = full(*words, *more)
+        assert done.returncode == 8
+        assert told in done.stderr
+        assert "ask again" not in done.stderr
+    assert f"#{cli('history', 'list', '-o', 'json').json['as_of'] + 1}" in full("doctor").stderr
+    assert (
+        f"#{cli('history', 'list', '-o', 'json').json['as_of'] + 1}"
+        in full("validate", "--spec", "p.kv", "--record").stderr
+    )
+
+
+def full(*words: str) -> subprocess.CompletedProcess[str]:
+    """A command line whose standard output is a full disk."""
+    program = [sys.executable, "-c", "from muniment.cli.main import main; main()", *words]
+    with Path("/dev/full").open("w") as disk:
+        return subprocess.run(program, stdout=disk, stderr=subprocess.PIPE, text=True, timeout=60)
