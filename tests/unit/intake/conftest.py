@@ -22,6 +22,6 @@ def folder(tmp_path: Path) -> Path:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
     (root / "a/c/run.sh").chmod(0o755)
-    for path in (root, *root.rglob("*")):  # the clock of a file system may stand still for 10 ms: a change must show
-        os.utime(path, ns=(10**18, 10**18))
+    for path in (root, *root.rglob("*")):
+        os.utime(path, ns=(10**18, 10**18))  # a change must show, and clocks of files stand still for 10 ms
     return root
