@@ -63,7 +63,8 @@ def _ring_folder(look: Look) -> Seen:
             f"it belongs to somebody else than uid {uid}: name another, MUNIMENT_RUNTIME",
         )
     if mode != 0o700:
-        return Seen(LACKS, observed, f"chmod 0700 {look.runtime}")
+        why = f"set MUNIMENT_RUNTIME to a folder of its own; if nothing else uses this one: chmod 0700 {look.runtime}"
+        return Seen(LACKS, observed, why)
     return Seen(HOLDS, observed)
 
 

@@ -52,6 +52,10 @@ def snapshot(
         raise UsageError(
             "--incident is for a recorded snapshot", code="snapshot.incident", hint="leave --no-record out"
         )
+    if out == "-":
+        raise UsageError(
+            "-O names a new file", code="snapshot.out", hint="-o json has it on standard output; or -O ./-"
+        )
     picture = snapshotting.of_run(run) if run is not None else snapshotting.of_ring(str(ring_path))
     rings = [ring.seen for ring in picture.rings]
     state = picture.graph if picture.graph is not None else rings[0] if len(rings) == 1 else rings
@@ -83,7 +87,12 @@ def snapshot(
     if out is not None:
         lines.append(f"  written to {out}")
     return Result(
-        "snapshot/1", data, None, lines, f"muniment history show '#{positions[0]}'" if positions else ""
+        "snapshot/1",
+        data,
+        None,
+        lines,
+        f"muniment history show '#{positions[0]}'" if positions else "",
+        brief=" ".join(f"#{position}" for position in positions),
     )
 
 

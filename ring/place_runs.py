@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from muniment.domain.errors import ConflictError, NotFoundError, UnfitError, WrongError
-from muniment.ring.files import FOLDER, READ, faults, read_exactly, shown, unheld
+from muniment.domain.os_faults import shown
+from muniment.ring.files import FOLDER, READ, faults, read_exactly, unheld
 
 RUN_V = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -82,7 +83,8 @@ def check_ours(folder: Path) -> None:
         code, hint = "owner", "set MUNIMENT_RUNTIME to a folder of your own"
         expected, found = f"uid {os.geteuid()}", f"uid {info.st_uid}"
     elif mode & 0o077:
-        code, expected, found, hint = "mode", "0700", f"{mode:04o}", f"chmod 700 {shown(folder)}"
+        code, expected, found = "mode", "0700", f"{mode:04o}"
+        hint = f"set MUNIMENT_RUNTIME to a folder of its own; if nothing else uses this one: chmod 700 {shown(folder)}"
     else:
         return
     raise UnfitError(

@@ -230,3 +230,28 @@ def test_no_record_needs_no_store(here: Path, cli: Callable[..., Any]) -> None:
     before = size(here)
     said = cli("snapshot", "--ring-path", "good", "--no-record")
     assert (said.code, "not recorded: --no-record" in said.out, size(here)) == (0, True, before)
+
+
+def test_dash_is_no_file_to_write(here: Path, cli: Callable[..., Any]) -> None:
+    said = cli("-o", "json", "snapshot", "--ring-path", "good", "-O", "-")
+    assert (said.code, said.json["code"], (here / "-").exists()) == (2, "snapshot.out", False)
+    assert cli("snapshot", "--ring-path", "good", "-O", "./-", "--no-record").code == 0
+    assert json.loads((here / "-").read_text())["snapshot_v"] == 1
+
+
+def test_quiet_says_the_record_alone(here: Path, cli: Callable[..., Any]) -> None:
+    assert cli("snapshot", "--ring-path", "good", "-q").out == f"#{size(here)}\n"
+    assert cli("snapshot", "--ring-path", "good", "-q", "--no-record").out == ""
+
+
+def test_a_runtime_folder_that_others_use_is_not_to_be_closed_blindly(
+    here: Path, cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`MUNIMENT_RUNTIME=/etc` advised `chmod 700 /etc`."""
+    monkeypatch.setenv("MUNIMENT_RUNTIME", str(here))
+    here.chmod(0o755)
+    said = cli("-o", "json", "snapshot", "--run", "p")
+    assert (said.code, said.json["code"]) == (9, "runtime.mode")
+    assert said.json["hint"].startswith("set MUNIMENT_RUNTIME")
+    reasons = [check["reason"] for check in cli("doctor", "-o", "json").json["data"]["checks"]]
+    assert any(reason.startswith("set MUNIMENT_RUNTIME to a folder of its own") for reason in reasons)
