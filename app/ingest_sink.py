@@ -28,7 +28,7 @@ from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, InvalidError
 from muniment.domain.instant import from_micros
 from muniment.domain.query import Item
-from muniment.ring.route import Router
+from muniment.ring.floor import Floor
 from muniment.ring.work import BATCH, Span
 from muniment.store.api import AppendConflict, Condition, Draft
 
@@ -50,17 +50,29 @@ class _Batch(NamedTuple):
     repeated: int
 
 
-class Ledger:
-    """How far a spec has acknowledged a source; one for the sinks of all shards of a run.
+class Mark(NamedTuple):
+    """A place in an input and the line that ends there: a resumed run sees by it that the input is the same.
 
-    Args:
-        offset: of the input where the run begins.
-        after: size of the log when it was looked up: no other acknowledgement of the source may have come since.
-        router: of a sharded ring; None: lines follow each other.
+    Attributes:
+        line_sha256: "" if the line is not known. line_bytes: without its line end.
     """
 
-    def __init__(self, source: str, spec: str, offset: int, after: int, router: Router | None = None) -> None:
-        self.source, self.spec, self.offset, self.router = source, spec, offset, router
+    offset: int
+    line_sha256: str = ""
+    line_bytes: int = 0
+
+
+class Ledger:
+    """How far a spec has acknowledged a source; one for all sinks of a run.
+
+    Args:
+        at: of the input where the run begins.
+        after: size of the log when it was looked up: no other acknowledgement of the source may have come since.
+        floor: where lines do not follow each other (shards); None: they do.
+    """
+
+    def __init__(self, source: str, spec: str, at: Mark, after: int, floor: Floor | None = None) -> None:
+        self.source, self.spec, self.at, self.floor = source, spec, at, floor
         self.lock = threading.Lock()
         self.after, self._query = after, (position_item(source, spec),)
 
@@ -69,17 +81,22 @@ class Ledger:
         """Nobody else has acknowledged the source."""
         return Condition(self._query, self.after)
 
-    def end(self, shard: int, span: Span) -> int:
+    def end(self, shard: int, messages: Sequence[bytes], span: Span) -> Mark:
         """What is acknowledged once these messages of a shard are committed."""
-        if self.router is None:
-            return self.offset + span.bytes + span.taken
-        return self.router.floor(shard, span.taken)
+        if self.floor is None:
+            offset = self.at.offset + span.bytes + span.taken
+            last = messages[-1] if len(messages) == span.taken else None  # a filter may have dropped the last
+        else:
+            offset, last = self.floor.floor(shard, span.taken)
+        if offset == self.at.offset:
+            return self.at
+        return Mark(offset) if last is None else Mark(offset, "sha256:" + sha256(last).hexdigest(), len(last))
 
-    def advance(self, shard: int, span: Span, end: int, after: int) -> None:
+    def advance(self, shard: int, span: Span, at: Mark, after: int) -> None:
         """They are."""
-        self.offset, self.after = end, after
-        if self.router is not None:
-            self.router.done(shard, span.taken)
+        self.at, self.after = at, after
+        if self.floor is not None:
+            self.floor.done(shard, span.taken)
 
 
 class LogSink:
@@ -143,7 +160,7 @@ class LogSink:
     def _append(self, batch: _Batch, ledger: Ledger | None) -> int:
         """Append what is not there, and where that leads in the input."""
         known = self._known(batch.facts) if self._expect_known else set()
-        end = ledger.end(self._shard, batch.span) if ledger else 0
+        end = ledger.end(self._shard, batch.messages, batch.span) if ledger else Mark(0)
         while True:
             drafts = [draft for id_, draft in batch.facts.items() if id_ not in known]
             if ledger:
@@ -210,24 +227,22 @@ class LogSink:
                     raise _reused(str(_data(facts[id_])["body"]).encode(), f"record #{at}")
         return set(ids.values())
 
-    def _acknowledgement(self, ledger: Ledger, batch: _Batch, end: int, known: int) -> Draft:
-        messages, span = batch.messages, batch.span
+    def _acknowledgement(self, ledger: Ledger, batch: _Batch, end: Mark, known: int) -> Draft:
+        span = batch.span
         duplicates, facts = known + batch.repeated, len(batch.facts) - known
-        # Of the line that ends there, so that a resumed run can see that the input is the same; shards do not know it.
-        last = messages[-1] if messages and ledger.router is None and len(messages) == span.taken else None
         data = {
             "run": self._run,
             "spec": ledger.spec,
             "source": ledger.source,
             "shard": self._shard,
-            "from_offset": str(ledger.offset),
-            "to_offset": str(end),
+            "from_offset": str(ledger.at.offset),
+            "to_offset": str(end.offset),
             "lines": span.taken,
             "facts": facts,
             "duplicates": duplicates,
             "filtered": span.taken - facts - duplicates,
-            "last_line_sha256": "" if last is None else "sha256:" + sha256(last).hexdigest(),
-            "last_line_bytes": 0 if last is None else len(last),
+            "last_line_sha256": end.line_sha256,
+            "last_line_bytes": end.line_bytes,
         }
         return self._session.handler.fact(ACKNOWLEDGED, data, self._request)
 
@@ -252,7 +267,7 @@ class LogSink:
             "committed": self.committed,
             "duplicates": self.duplicates,
             "skipped": self.skipped,
-            "offset": "" if self._ledger is None else str(self._ledger.offset),
+            "offset": "" if self._ledger is None else str(self._ledger.at.offset),
         }
 
 

@@ -22,7 +22,7 @@ from muniment.app import runtime_records as records
 from muniment.app.fact_drafts import FactDrafts
 from muniment.app.host_check_facts import HostFacts
 from muniment.app.ingest_schema import SchemaStage
-from muniment.app.ingest_sink import Ledger, LogSink, position_item
+from muniment.app.ingest_sink import Ledger, LogSink, Mark, position_item
 from muniment.app.left_over import capture
 from muniment.app.patience import Patience
 from muniment.app.run_report import Report
@@ -200,17 +200,18 @@ class _Run:
             return
         if not isinstance(ring, SingleRing) or ring.on_full != "block":
             return  # what a lane graph or a dropping ring has committed is no prefix of the input: the ids alone tell
-        after = self.session.log.head().size
+        after, at = self.session.log.head().size, Mark(0)
         last = self.session.last(position_item(self.source.name, self.spec.name))
         if last is not None and not self.asked.from_start:
-            data = last.data
-            found = self.source.resume(
-                int(data["to_offset"]), data["last_line_sha256"], data["last_line_bytes"]
+            mark = Mark(
+                int(last.data["to_offset"]), last.data["last_line_sha256"], last.data["last_line_bytes"]
             )
+            found = self.source.resume(*mark)
             self.resume = found.offset
+            at = mark if found.offset == mark.offset else Mark(found.offset)
             if found.note:
                 self.told("input", found.note)
-        self.ledger = Ledger(self.source.name, self.spec.name, self.resume or 0, after)
+        self.ledger = Ledger(self.source.name, self.spec.name, at, after)
 
     def _record_start(self, left_over: str) -> None:
         assert self.keeps is not None
@@ -253,7 +254,7 @@ class _Run:
         assert op.name == "sink:log"
         assert self.session is not None
         if self.ledger is not None:
-            self.ledger.router = router
+            self.ledger.floor = router
             if router is not None:
                 router.follow()
         drafts = FactDrafts(self.session.request(Options()).actor)

@@ -6,11 +6,13 @@ import threading
 import zlib
 from collections import deque
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 from muniment.domain.errors import InvalidError
 from muniment.ring import _ring
+from muniment.ring.floor import Reached
 from muniment.ring.lines import Ended, Lines
 from muniment.ring.spec import SingleRing
 
@@ -31,14 +33,15 @@ class Router:
         )  # more than a ring holds would keep the other shards waiting
         self._input = Lines(fd, offset, ring.slot_bytes)
         self.offset, self.lines = offset, 0
-        self._starts: list[deque[int]] = []  # of each shard, where the lines not yet done begin
+        self._starts: list[deque[Reached]] = []  # of each shard, where the lines not yet done begin
+        self._last: bytes | None = None
         self._lock = threading.Lock()
 
     def follow(self) -> None:
         """Keep the floor from now on; somebody says `done` for every line, or memory grows with the input."""
         self._starts = self._starts or [deque() for _ in range(self._shards)]
 
-    def floor(self, shard: int, count: int) -> int:
+    def floor(self, shard: int, count: int) -> Reached:
         """The floor once the next `count` lines of a shard are done."""
         with self._lock:
             first = [
@@ -46,7 +49,7 @@ class Router:
                 for index, starts in enumerate(self._starts)
                 if len(starts) > (done := count if index == shard else 0)
             ]
-            return min(first, default=self.offset)
+            return min(first, key=itemgetter(0), default=Reached(self.offset, self._last))
 
     def done(self, shard: int, count: int) -> None:
         """They are."""
@@ -75,8 +78,9 @@ class Router:
                 break
             with self._lock:
                 if self._starts:
-                    self._starts[shard].append(self.offset)
+                    self._starts[shard].append(Reached(self.offset, self._last))
                 self.offset += len(line) + 1
+                self._last = line
                 self.lines += 1
             waiting[shard].append(line)
         for producer, batch in zip(producers, waiting, strict=True):

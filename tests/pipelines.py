@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,17 @@ class Bench:
     def lived(self) -> list[str]:
         """The outcome of every run that ended."""
         return [data["outcome"] for data in self.of("runtime.run_ended/1")]
+
+
+def check_marks(data: bytes, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Every acknowledged position is the end of a line of the input, and the record names that line."""
+    for row in rows:
+        end = int(row["to_offset"])
+        if end:
+            assert end > len(data) or data[end - 1 : end] == b"\n"
+            line = data[: end - 1].rpartition(b"\n")[2]
+            named = (row["last_line_sha256"], row["last_line_bytes"])
+            assert named == (f"sha256:{sha256(line).hexdigest()}", len(line))
 
 
 def stage(report: Report, id_: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from muniment.app import creating
 from muniment.app.session import Session
 from muniment.domain.query import Item
 from muniment.ring.place_runs import look
-from pipelines import event, single
+from pipelines import check_marks, event, single
 from postgres_programs import wait
 
 KILLS = int(os.environ.get("MUNIMENT_TEST_KILLS", "16"))
@@ -109,6 +109,7 @@ def kill_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, text: 
         moved += bool(positions) and positions[-1] > reached
         reached = positions[-1] if positions else 0
     last = runs.finish()
+    check_marks(runs.input.read_bytes(), runs.of("runtime.batch_acknowledged/1"))
     assert last["resume_from"] == str(reached)
     found = [json.loads(data["body"])["n"] for data in runs.of("fact.imported/1")]
     assert sorted(found) == [*range(1, runs.fed + 1)], "every line is a fact, exactly once"

@@ -11,9 +11,9 @@ import pytest
 import shop as shops
 from muniment.app import ingest_sink, patience
 from muniment.app.session import Session
-from muniment.domain.errors import UnavailableError
+from muniment.domain.errors import ConflictError, UnavailableError
 from muniment.store.api import Appended, Condition, Draft
-from pipelines import Bench, event, fifo, single
+from pipelines import Bench, check_marks, event, fifo, single
 
 LOG = single("sink:log")
 SHARDED = single("sink:log", shards=4, ordering="per_key", shard_key="k")
@@ -46,6 +46,36 @@ def test_shards_keep_the_order_of_a_key_and_lose_nothing(bench: Bench) -> None:
     assert bench.position() == bench.input.stat().st_size
     floors = [int(row["to_offset"]) for row in bench.of(ingest_sink.ACKNOWLEDGED)]
     assert floors == sorted(floors)
+    check_marks(bench.input.read_bytes(), bench.of(ingest_sink.ACKNOWLEDGED))
+    bench.run(SHARDED)
+    bench.feed(keyed(1, 6001)[:-1])
+    bench.run(SHARDED)
+    check_marks(bench.input.read_bytes(), bench.of(ingest_sink.ACKNOWLEDGED))
+    bench.feed(keyed(1, 6003))
+    assert bench.run(SHARDED).lines == 2
+
+
+def test_another_input_is_refused_for_shards_too(bench: Bench) -> None:
+    bench.feed(keyed(1, 1000))
+    bench.run(SHARDED)
+    for other in (keyed(1, 500), keyed(2, 1001), keyed(1, 999) + event(1) + b"\n"):
+        bench.feed(other)
+        with pytest.raises(ConflictError) as caught:
+            bench.run(SHARDED)
+        assert caught.value.code == "source.changed"
+    assert bench.lived() == ["completed"]
+
+
+def test_a_floor_that_does_not_move_keeps_the_name_of_its_line(bench: Bench) -> None:
+    """The first line of the second run fails in its shard, the others are committed: the floor is where it was."""
+    good = keyed(1, 300)
+    bench.feed(good)
+    bench.run(SHARDED)
+    bench.feed(good + json.dumps({"k": "k3", "type": "t", "id": 7}).encode() + b"\n" + keyed(302, 2000))
+    assert bench.failed(SHARDED).code == "ingest.no_event"
+    rows = bench.of(ingest_sink.ACKNOWLEDGED)
+    assert {int(row["to_offset"]) for row in rows[-2:]} == {len(good)}
+    check_marks(bench.input.read_bytes(), rows)
 
 
 @pytest.mark.parametrize("bad", [b'{"id":"x","type":"t"}', b"[]", b"{", b"", b'{"k":'])
