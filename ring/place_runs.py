@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from muniment.domain.errors import ConflictError, NotFoundError, UnfitError, WrongError
-from muniment.domain.os_faults import shown
-from muniment.ring.files import FOLDER, READ, faults, read_exactly, unheld
+from muniment.ring.files import FOLDER, READ, faults, read_exactly, shown, unheld
 
 RUN_V = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
