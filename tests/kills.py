@@ -1,9 +1,14 @@
-"""When to kill, and what has to be over before one looks: nothing here counts on the speed of a machine."""
+"""When to kill and to interrupt, and what has to be over before one looks: nothing here counts on the speed of a machine."""
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import random
+import signal
+import threading
+from typing import Any
 
 import psycopg
 from postgres_programs import wait
@@ -34,6 +39,18 @@ class Moments:
     def was(self, *, late: bool) -> None:
         """Say whether the work was done before the kill came. Where the share is right the two factors even out."""
         self._longest *= math.exp((self._share - late) / 2)
+
+
+class Interrupts(io.BytesIO):
+    """Takes the output of a stage: SIGINT to this process a little after the first of it.
+
+    Then the stage is followed. Before that nobody expects a SIGINT, and it would end the tests.
+    """
+
+    def write(self, data: Any) -> int:
+        if not self.tell():
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return super().write(data)
 
 
 def until_alone(url: str) -> None:

@@ -171,7 +171,7 @@ def stage(report: Report, id_: str) -> dict[str, Any]:
     return next(dict(found) for found in report.stages if found["id"] == id_)
 
 
-def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that comes."""
     end = time.monotonic() + seconds
     while not true():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 
 import pytest
 import shop
+from kills import Interrupts
 from muniment.app import building, packing
 from muniment.app.runner import StageInterrupted
 from muniment.app.session import Options
@@ -182,11 +182,8 @@ def test_a_damaged_input_is_seven_and_the_attempt_is_an_error(begun):
 
 def test_an_interrupted_stage_is_an_error_on_record(begun):
     _, s = begun
-    timer = threading.Timer(0.4, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
     with pytest.raises(StageInterrupted):
-        sh(s, "echo begun; sleep 30")
-    timer.join()
+        sh(s, "echo begun; sleep 60", tee=Interrupts())
     ended = shop.records(s)[-1]["data"]
     assert ("ERROR", "interrupted") == (ended["status"], ended["reason"])
     assert finished(shop.stage(s, "true"))["status"] == "PASS"
@@ -200,9 +197,9 @@ def test_a_killed_process_leaves_an_unfinished_attempt_and_the_next_one_works(he
     pid = os.fork()
     if pid == 0:
         with here.open() as s:
-            shop.stage(s, "sh", "-c", f"echo x >&{tell}; sleep 3", name="extract", options=shop.key("cut"))
+            shop.stage(s, "sh", "-c", f"echo x >&{tell}; sleep 10", name="extract", options=shop.key("cut"))
         os._exit(1)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     with here.open() as s:
         while "build.stage_started" not in shop.types(s)[-1:] and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -213,7 +210,7 @@ def test_a_killed_process_leaves_an_unfinished_attempt_and_the_next_one_works(he
         state = building.state_of(s, "b-1")
         assert [""] == [attempt.status for attempt in state.stages["extract"]]
         with pytest.raises(UnavailableError) as caught:
-            shop.stage(s, "sh", "-c", f"echo x >&{tell}; sleep 3", name="extract", options=shop.key("cut"))
+            shop.stage(s, "sh", "-c", f"echo x >&{tell}; sleep 10", name="extract", options=shop.key("cut"))
         assert ("build.attempt_unfinished", 8) == (caught.value.code, caught.value.exit_code)
         with pytest.raises(UsageError):
             building.outputs_of(s, state, "extract")

@@ -7,12 +7,12 @@ import io
 import os
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from kills import Interrupts
 from muniment.app.runner import StageInterrupted, StageRun, run_stage
 from muniment.app.stage_facts import environment
 from muniment.domain.errors import ConflictError, UnavailableError, UsageError
@@ -277,11 +277,8 @@ def test_log_folder_that_cannot_be(stage, tmp_path) -> None:
 
 
 def test_interrupt_ends_the_group_and_keeps_the_facts(stage) -> None:
-    timer = threading.Timer(0.4, signal.raise_signal, [signal.SIGINT])
-    timer.start()
     with pytest.raises(StageInterrupted) as caught:
-        stage("echo $$; sleep 60")
-    timer.join()
+        stage("echo $$; sleep 60", tee=Interrupts())
     run = caught.value.run
     assert isinstance(caught.value, KeyboardInterrupt)
     assert (run.status, run.reason, run.exit_code) == ("ERROR", "interrupted", -signal.SIGTERM)
