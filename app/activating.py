@@ -24,11 +24,12 @@ from muniment.domain import slot_state
 from muniment.domain.channel import POLICY_ITEM
 from muniment.domain.errors import ConflictError, NotFoundError, UsageError, WrongError
 from muniment.domain.folding import FOLD
+from muniment.domain.os_faults import shown
 from muniment.domain.query import Item
 from muniment.domain.reference import check_name, check_pack, check_slot
 from muniment.domain.states import Slot, Target
 from muniment.domain.world import World, fold, policy_of
-from muniment.store.files import faults, shown
+from muniment.store.files import faults
 
 __all__ = ["DRIVER", "Result", "activate", "active", "rollback", "slot_of", "target_name"]
 

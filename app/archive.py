@@ -24,7 +24,8 @@ from typing import IO, NamedTuple
 
 from muniment.app.tree import MAX_FILES, path_problem
 from muniment.domain.errors import UsageError, WrongError
-from muniment.store.files import CHUNK, Readable, faults, shown, write_all
+from muniment.domain.os_faults import shown
+from muniment.store.files import CHUNK, Readable, faults, write_all
 
 _SUFFIXES = {".tar": "tar", ".tar.gz": "tar.gz", ".tgz": "tar.gz", ".zip": "zip"}
 _DAMAGE = (

@@ -18,10 +18,10 @@ from muniment.app.copying import Copied, Inherited, Side, apart, begun, inherite
 from muniment.app.session import EXPORTS
 from muniment.app.verify import verify_store
 from muniment.domain.errors import ConflictError, UsageError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.store.api import Head
 from muniment.store.copy_evidence import Progress
 from muniment.store.copy_place import MANIFEST, check_folder, open_backup, settle
-from muniment.store.files import shown
 from muniment.store.open import folder_of
 from muniment.store.postgres_url import is_postgres
 

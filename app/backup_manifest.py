@@ -20,10 +20,11 @@ from muniment.app.session import EVIDENCE, EXPORTS
 from muniment.domain import instant
 from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, NotFoundError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.store.copy_place import MANIFEST
 from muniment.store.evidence import EvidenceStore
 from muniment.store.evidence_folder import EvidenceFolder
-from muniment.store.files import CHUNK, faults, regular, shown
+from muniment.store.files import CHUNK, faults, regular
 from muniment.store.sqlite_file import FILE_NAME
 
 VERSION = 1

@@ -28,11 +28,12 @@ from muniment.domain.canonical import digest
 from muniment.domain.decision import Fact
 from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError, UsageError, WrongError
 from muniment.domain.folding import FOLD
+from muniment.domain.os_faults import shown
 from muniment.domain.query import Item
 from muniment.domain.reference import check_name
 from muniment.domain.states import Attempt, Build
 from muniment.domain.world import World, fold
-from muniment.store.files import faults, hash_copy, shown
+from muniment.store.files import faults, hash_copy
 
 __all__ = [
     "Stage", "expand", "expand_path", "gate", "intake_manifest", "materialized", "named_manifest", "only_open", "outputs_of",

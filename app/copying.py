@@ -27,13 +27,14 @@ from muniment.domain.errors import (
     UsageError,
     WrongError,
 )
+from muniment.domain.os_faults import shown
 from muniment.store.api import Head, Log
 from muniment.store.checkpoint import MAX_NOTE
 from muniment.store.copy import copy_records, demand_first
 from muniment.store.copy_evidence import Files, Progress, copy_evidence, same_place
 from muniment.store.copy_place import Unfinished, begin
 from muniment.store.evidence import EvidenceStore
-from muniment.store.files import faults, regular, shown
+from muniment.store.files import faults, regular
 from muniment.store.open import folder_of, name_of, open_log
 from muniment.store.postgres_url import is_postgres
 

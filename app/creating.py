@@ -27,10 +27,11 @@ from muniment.domain.errors import (
     UsageError,
     WrongError,
 )
+from muniment.domain.os_faults import os_fault, shown
 from muniment.domain.policy import Policy, parse
 from muniment.store import checkpoint
 from muniment.store.api import KIND_RECORDS, SCHEMA_VERSION, Log
-from muniment.store.files import faults, os_fault, regular, shown
+from muniment.store.files import faults, regular
 from muniment.store.open import create_log, name_of, open_log
 from muniment.store.postgres_url import is_postgres
 

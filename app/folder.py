@@ -51,8 +51,9 @@ from muniment.domain.errors import (
     UsageError,
     WrongError,
 )
+from muniment.domain.os_faults import shown
 from muniment.store.evidence import EvidenceStore
-from muniment.store.files import faults, fsync_folder, shown
+from muniment.store.files import faults, fsync_folder
 
 __all__ = [
     "Adopted", "Switched", "abandon", "adopt", "fetch", "installed", "locked", "read_active", "read_target",

@@ -14,7 +14,8 @@ from typing import Any
 
 from muniment.domain import canonical
 from muniment.domain.errors import NotFoundError, UnavailableError, UsageError, WrongError
-from muniment.store.files import FOLDER, NEW, faults, fsync_folder, regular, shown, write_all
+from muniment.domain.os_faults import shown
+from muniment.store.files import FOLDER, NEW, faults, fsync_folder, regular, write_all
 
 ACTIVE, PACKS, STAGING, JOURNAL, TARGET, LOCK = "active", "packs", "staging", "journal", "target.json", "lock"
 

@@ -27,8 +27,9 @@ from muniment.app.archive import Limits, expand, kind_of
 from muniment.app.tree import Tree, matching, path_problem, paths_problem
 from muniment.domain import canonical
 from muniment.domain.errors import InvalidError, UnavailableError, UsageError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.store.evidence import EvidenceStore
-from muniment.store.files import NEW, Blob, Progress, Readable, faults, fsync_folder, shown
+from muniment.store.files import NEW, Blob, Progress, Readable, faults, fsync_folder
 
 STDIN_NAME = "stdin"
 _hex = re.compile(r"[0-9a-f]{64}").fullmatch

@@ -11,8 +11,8 @@ from muniment.domain.canonical import encode
 from muniment.domain.errors import UsageError
 from muniment.domain.instant import from_micros
 from muniment.domain.intake import Add
+from muniment.domain.os_faults import shown
 from muniment.domain.reference import check_name
-from muniment.store.files import shown
 
 MANIFEST_TYPE = "application/vnd.muniment.intake-manifest+json"
 MAX_LINE = 1024

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from muniment.app.pack_manifest import MANIFEST, MAX_MANIFEST, manifest_problems, pack_id, parse_manifest
 from muniment.app.tree import MAX_FILES, Node, Tree
 from muniment.domain.errors import InvalidError, MunimentError, UnavailableError, WrongError
-from muniment.store.files import faults, hash_copy, os_fault, regular, shown
+from muniment.domain.os_faults import os_fault, shown
+from muniment.store.files import faults, hash_copy, regular
 
 PackKey = Ed25519PublicKey | bytes
 

@@ -22,18 +22,9 @@ from muniment.app.pack_manifest import MANIFEST, manifest_problems, pack_id, par
 from muniment.app.tree import Tree, matching
 from muniment.domain import canonical
 from muniment.domain.errors import InvalidError, UsageError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.store.evidence import EvidenceStore
-from muniment.store.files import (
-    NEW,
-    Blob,
-    Memory,
-    Progress,
-    faults,
-    fsync_folder,
-    hash_copy,
-    shown,
-    write_all,
-)
+from muniment.store.files import NEW, Blob, Memory, Progress, faults, fsync_folder, hash_copy, write_all
 
 __all__ = [
     "MANIFEST", "Check", "PackKey", "StoredPack", "attack_of", "fetch_pack", "make_manifest",

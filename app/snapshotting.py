@@ -18,8 +18,8 @@ from muniment.app.left_over import spec_of
 from muniment.app.session import Session
 from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.ring import _ring
-from muniment.ring.files import shown
 from muniment.ring.lane_state import STATE, LaneAt, RoleAt, lane_graph_state
 from muniment.ring.place import Run, find_run
 from muniment.ring.snapshot import Names, render, stage_names

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Self
 
 from muniment.domain.errors import UsageError
-from muniment.store.files import READ, changed, faults, shown
+from muniment.domain.os_faults import shown
+from muniment.store.files import READ, changed, faults
 
 MAX_FILES = 200_000
 MAX_NAME = 255  # bytes; NAME_MAX of Linux

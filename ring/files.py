@@ -1,11 +1,10 @@
 """The few lines of the operating system that this package needs: durable names, locks that die with their holder, faults.
 
-`store.files` has the same words for the store; the two packages do not know each other.
+The words of faults are those of `domain.os_faults`, as in the store; the two packages do not know each other.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import time
@@ -13,19 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from muniment.domain.errors import UnavailableError
+from muniment.domain.os_faults import os_fault
 
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
-HOLD_S = (
-    1.0  # a reader holds a lock while it looks behind the acknowledged end: a segment of 64 MiB takes 0.1 s
-)
-
-
-def shown(text: str | Path) -> str:
-    """A path for a message: what a terminal would act on is escaped, and it is cut at 200 characters."""
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
-    return escaped if len(escaped) <= 200 else escaped[:199] + "…"
+# a reader holds a lock while it looks behind the acknowledged end: a segment of 64 MiB takes 0.1 s
+HOLD_S = 1.0
 
 
 @contextmanager
@@ -34,29 +26,7 @@ def faults(doing: str, path: str | Path, area: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = error.errno
-        if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            code, hint = "disk_full", "free space or raise the quota, then run it again"
-        elif number == errno.ENOMEM:
-            code, hint = "memory_full", "free memory or ask for less, then run it again"
-        elif number == errno.ENAMETOOLONG:
-            code, hint = "name_too_long", "give it a shorter name"
-        elif number == errno.EROFS:
-            code, hint = "read_only", "the file system is mounted read-only"
-        elif number in {errno.EACCES, errno.EPERM}:
-            code, hint = "permission", "check owner and mode of the path and of the folders above it"
-        elif number in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-            code, hint = "vanished", "something moved or replaced the path while it was used; run it again"
-        else:
-            code, hint = "io", "look into the system log for the device"
-        reason = error.strerror or type(error).__name__
-        raise UnavailableError(
-            f"cannot {doing} {shown(path)}: {reason}",
-            code=f"{area}.{code}",
-            hint=hint,
-            path=shown(path),
-            found=reason,
-        ) from error
+        raise os_fault(error, doing, path, area) from error
 
 
 def hold(fd: int, *, wait_s: float = HOLD_S) -> bool:

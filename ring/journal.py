@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Self
 
 from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError, UsageError
+from muniment.domain.os_faults import shown
 from muniment.ring import journal_format as form
-from muniment.ring.files import FOLDER, faults, fsync_folder, hold, make_folders, shown, write_all, write_new
+from muniment.ring.files import FOLDER, faults, fsync_folder, hold, make_folders, write_all, write_new
 from muniment.ring.journal_cursor import Cursor, load_mark, walk_to_end
 from muniment.ring.journal_format import HEADER, MARK, MAX_RECORD, SEGMENT_BYTES, Header, Mark
 

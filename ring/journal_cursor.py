@@ -8,8 +8,9 @@ import zlib
 from pathlib import Path
 
 from muniment.domain.errors import NotFoundError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.ring import journal_format as form
-from muniment.ring.files import READ, faults, read_exactly, shown
+from muniment.ring.files import READ, faults, read_exactly
 from muniment.ring.journal_format import HEAD, HEADER, MARK, BadFrameError, Frame, Header, Mark, damage
 
 CHUNK = 1 << 20

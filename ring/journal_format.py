@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from muniment.domain.errors import UsageError, WrongError
-from muniment.ring.files import shown
+from muniment.domain.os_faults import shown
 
 MARK = "acknowledged"
 VERSION = 1

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Self
 
 from muniment.domain.errors import MunimentError, NotFoundError, UsageError
-from muniment.ring.files import FOLDER, faults, shown, unheld
+from muniment.domain.os_faults import shown
+from muniment.ring.files import FOLDER, faults, unheld
 from muniment.ring.journal_cursor import Cursor, list_segments, load_mark, walk_to_end
 from muniment.ring.journal_format import HEADER, BadFrameError, Mark, damage, segment_name
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from muniment.domain.errors import ConflictError, UsageError
-from muniment.ring.files import FOLDER, faults, hold, shown, write_new
+from muniment.domain.os_faults import shown
+from muniment.ring.files import FOLDER, faults, hold, write_new
 from muniment.ring.place_runs import (
     NAME,
     RUN_ID,

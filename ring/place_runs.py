@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from muniment.domain.errors import ConflictError, NotFoundError, UnfitError, WrongError
-from muniment.ring.files import FOLDER, READ, faults, read_exactly, shown, unheld
+from muniment.domain.os_faults import shown
+from muniment.ring.files import FOLDER, READ, faults, read_exactly, unheld
 
 RUN_V = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

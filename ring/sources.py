@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from muniment.domain.errors import ConflictError, NotFoundError, UnavailableError, UsageError
-from muniment.ring.files import faults, shown
+from muniment.domain.os_faults import shown
+from muniment.ring.files import faults
 
 STDIN = "-"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from muniment.domain.errors import ConflictError, InvalidError, MunimentError, UnavailableError
-from muniment.ring.files import shown
+from muniment.domain.os_faults import shown
 
 BATCH = 2048  # messages at once: a commit of sink:log; 1000 to 4000 differ by less than 5 %
 GROUP = "muniment.stages"  # entry points of installed packages: name -> callable(bytes) -> bool | None

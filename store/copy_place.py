@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 from muniment.domain.errors import ConflictError, UnavailableError, UsageError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.store.api import Log
-from muniment.store.files import faults, shown
+from muniment.store.files import faults
 from muniment.store.open import folder_of
 from muniment.store.postgres_url import is_postgres, parse
 from muniment.store.sqlite_file import FILE_NAME, MOUNTS, connect, from_sqlite

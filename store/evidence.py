@@ -25,18 +25,8 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from muniment.domain.errors import DeniedError, NotFoundError, UnavailableError, UsageError, WrongError
-from muniment.store.files import (
-    Blob,
-    Memory,
-    Progress,
-    Readable,
-    changed,
-    faults,
-    hash_copy,
-    regular,
-    shown,
-    stamp,
-)
+from muniment.domain.os_faults import shown
+from muniment.store.files import Blob, Memory, Progress, Readable, changed, faults, hash_copy, regular, stamp
 
 __all__ = ["Blob", "EvidenceStore", "Problem", "Source", "Spool", "Stored", "damaged"]
 

@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import IO
 
 from muniment.domain.errors import NotFoundError, UnavailableError, UnfitError, UsageError
+from muniment.domain.os_faults import os_fault, shown
 from muniment.store.evidence import Blob, EvidenceStore, Source, Spool, check_address, damaged
-from muniment.store.files import NEW, READ, faults, fsync_folder, os_fault, shown
+from muniment.store.files import NEW, READ, faults, fsync_folder
 
 _shard = re.compile(r"[0-9a-f]{2}").fullmatch
 _rest = re.compile(r"[0-9a-f]{62}").fullmatch
@@ -138,7 +139,7 @@ class EvidenceFolder(EvidenceStore):
                     code="evidence.file_system",
                     hint="evidence and staging must be on one file system that has hard links",
                 ) from error
-            raise os_fault(error, "link", final) from error
+            raise os_fault(error, "link", final, "evidence") from error
         with faults("sync", folder):
             fsync_folder(folder)
             if folder.name not in self._synced:
@@ -178,7 +179,7 @@ class EvidenceFolder(EvidenceStore):
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise damaged(blake3, "not_a_file", "a regular file", "a symlink") from error
-            raise os_fault(error, "open", path) from error
+            raise os_fault(error, "open", path, "evidence") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise damaged(blake3, "not_a_file", "a regular file", "something else")
@@ -195,7 +196,7 @@ class EvidenceFolder(EvidenceStore):
             except FileNotFoundError:
                 continue
             except OSError as error:
-                raise os_fault(error, "look at", path) from error
+                raise os_fault(error, "look at", path, "evidence") from error
             if stat.S_ISREG(info.st_mode):
                 found[address] = info.st_size
         return found
@@ -207,7 +208,7 @@ class EvidenceFolder(EvidenceStore):
             self._there()
             return
         except OSError as error:
-            raise os_fault(error, "list", self.root) from error
+            raise os_fault(error, "list", self.root, "evidence") from error
         for shard in shards:
             if not (_shard(shard.name) and shard.is_dir(follow_symlinks=False)):
                 yield shard.name, None, 0

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from muniment.domain.errors import MunimentError, NotFoundError, UnavailableError, UnfitError, UsageError
+from muniment.domain.os_faults import shown
 from muniment.store.evidence import (
     Blob,
     EvidenceStore,
@@ -35,7 +36,7 @@ from muniment.store.evidence import (
     damaged,
     name_of,
 )
-from muniment.store.files import faults, shown
+from muniment.store.files import faults
 
 if TYPE_CHECKING:
     from obstore import GetOptions

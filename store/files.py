@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from blake3 import blake3 as new_blake3
-from muniment.domain.errors import MunimentError, UnavailableError, UsageError
+from muniment.domain.errors import UnavailableError, UsageError
+from muniment.domain.os_faults import os_fault, shown
 
 # O_NOFOLLOW: a name swapped for a link is not followed. O_NONBLOCK: a name swapped for a fifo cannot hang us.
 READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
@@ -25,38 +26,6 @@ FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 
 CHUNK = 1 << 20
 Progress = Callable[[int], None]
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def shown(text: str | Path) -> str:
-    """A path for a message: what a terminal would act on is escaped, and it is cut at 200 characters."""
-    escaped = "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text)
-    )
-    return escaped if len(escaped) <= 200 else escaped[:199] + "…"
-
-
-def os_fault(error: OSError, doing: str, path: str | Path, area: str = "evidence") -> MunimentError:
-    """The operating system's error in our words: always exit 8, since nothing was decided."""
-    number = error.errno
-    if number in _FULL:
-        code, hint = "disk_full", "free space or raise the quota, then run it again"
-    elif number == errno.EROFS:
-        code, hint = "read_only", "the file system is mounted read-only"
-    elif number in {errno.EACCES, errno.EPERM}:
-        code, hint = "permission", "check owner and mode of the path and of the folders above it"
-    elif number in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-        code, hint = "vanished", "something moved or replaced the path while it was used; run it again"
-    else:
-        code, hint = "io", "look into the system log for the device"
-    reason = error.strerror or type(error).__name__
-    return UnavailableError(
-        f"cannot {doing} {shown(path)}: {reason}",
-        code=f"{area}.{code}",
-        hint=hint,
-        path=shown(path),
-        found=reason,
-    )
 
 
 @contextmanager

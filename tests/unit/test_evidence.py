@@ -15,8 +15,8 @@ from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from muniment.domain.errors import UnavailableError, UnfitError, UsageError, WrongError
+from muniment.domain.os_faults import shown
 from muniment.store.evidence_folder import EvidenceFolder
-from muniment.store.files import shown
 
 VECTORS = Path(os.environ.get("MUNIMENT_VECTORS") or Path(__file__).parents[2].parent / "shared" / "vectors")
 
