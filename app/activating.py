@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from muniment.app import folder, ids, packing
 from muniment.app.activation_run import DRIVER, Result, Run, own
-from muniment.app.handlers import Outcome
+from muniment.app.request import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain import rollback as rollbacks
 from muniment.domain import slot_state

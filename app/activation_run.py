@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 from muniment.app import folder, ids, packing
-from muniment.app.handlers import Outcome, Request
 from muniment.app.pack_check import Check
+from muniment.app.request import Outcome, Request
 from muniment.app.session import Session
 from muniment.domain import activation as activations
 from muniment.domain.errors import InvalidError, NotFoundError, UnavailableError, WrongError

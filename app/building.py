@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 from muniment.app import gate_report, ids, intake
-from muniment.app.handlers import Outcome
+from muniment.app.request import Outcome
 from muniment.app.runner import StageInterrupted, run_stage
 from muniment.app.session import WORK, Options, Session
 from muniment.app.stage_facts import environment

@@ -13,8 +13,9 @@ from typing import Any
 from muniment import __version__
 from muniment.app import clock, home, ids, keys
 from muniment.app.actor import os_actor
-from muniment.app.handlers import Handler, Request
+from muniment.app.handlers import Handler
 from muniment.app.home import write_atomic
+from muniment.app.request import Request
 from muniment.app.session import EXPORTS, KEYS, evidence_of, folder_for
 from muniment.domain.admin import Init
 from muniment.domain.decision import ActorRef

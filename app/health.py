@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from muniment.app import activating
-from muniment.app.handlers import Outcome
+from muniment.app.request import Outcome
 from muniment.app.session import Options, Session
 from muniment.app.stage_facts import BASE_ENV
 from muniment.domain import slot as slots

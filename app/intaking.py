@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from muniment.app import ids, intake
-from muniment.app.handlers import Outcome
+from muniment.app.request import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain.canonical import encode
 from muniment.domain.errors import UsageError

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 import msgspec
 from muniment.app import building, ids, keys, pack_files
-from muniment.app.handlers import Outcome
 from muniment.app.pack_check import Check, attack_of, id_bytes
 from muniment.app.pack_manifest import pack_id, parse_manifest
+from muniment.app.request import Outcome
 from muniment.app.runner import run_stage
 from muniment.app.session import Options, Session
 from muniment.app.stage_record import check_command

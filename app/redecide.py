@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
-from muniment.app.handlers import Handler, Request, as_recorded
+from muniment.app.handlers import Handler, as_recorded
+from muniment.app.request import Request
 from muniment.domain import slot_state
 from muniment.domain.admin import UNPROVEN, claimed
 from muniment.domain.canonical import encode

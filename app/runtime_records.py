@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, TypeVar
 
-from muniment.app.handlers import Request
+from muniment.app.request import Request
 from muniment.app.session import Options, Session
 from muniment.domain.errors import NotFoundError, UnavailableError
 from muniment.domain.payloads_runtime import MAX_PROBLEMS

@@ -31,7 +31,8 @@ from muniment.store.open import folder_of, name_of, open_log
 from muniment.store.postgres_url import is_postgres, parse, passwords
 
 if TYPE_CHECKING:
-    from muniment.app.handlers import Handler, Outcome, Request
+    from muniment.app.handlers import Handler
+    from muniment.app.request import Outcome, Request
     from muniment.domain.commands import AnyCommand
     from muniment.store.evidence_postgres import Connect
 
@@ -150,7 +151,7 @@ class Session:
         Raises:
             NotFoundError, UnfitError, InvalidError: the key cannot be used.
         """
-        from muniment.app.handlers import Request
+        from muniment.app.request import Request
 
         me = os_actor()
         request = Request(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from muniment.app import intake
-from muniment.app.handlers import Outcome
+from muniment.app.request import Outcome
 from muniment.app.runner import LogFile, StageRun
 from muniment.app.session import WORK, Options, Session
 from muniment.app.stage_facts import Tool, environment

@@ -13,7 +13,7 @@ from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer, refused
 
 if TYPE_CHECKING:
-    from muniment.app.handlers import Outcome
+    from muniment.app.request import Outcome
     from muniment.app.session import Session
 
 build = Noun(

@@ -14,7 +14,7 @@ from muniment.cli.text import counted
 from muniment.cli.writes import Answer, answer
 
 if TYPE_CHECKING:
-    from muniment.app.handlers import Outcome
+    from muniment.app.request import Outcome
 
 pack = Noun(
     "pack",

@@ -14,7 +14,7 @@ from muniment.cli.writes import Answer, as_of, expected, outcome_data, records, 
 
 if TYPE_CHECKING:
     from muniment.app.activating import Result as Activated
-    from muniment.app.handlers import Outcome
+    from muniment.app.request import Outcome
 
 TRIGGERS = (
     "verification_failed",

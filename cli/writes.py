@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from muniment.cli.results import Refused, Result
 
 if TYPE_CHECKING:
-    from muniment.app.handlers import Outcome
+    from muniment.app.request import Outcome
 
 Answer = Result | Refused
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from muniment.app import activating, building, creating, folder, intaking, packing
-from muniment.app.handlers import Outcome
+from muniment.app.request import Outcome
 from muniment.app.session import Options, Session
 from muniment.domain import build, channel, release, slot
 from muniment.domain.activation_commands import Switch

@@ -14,7 +14,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from muniment.app import keys
-from muniment.app.handlers import Handler, Outcome, Request
+from muniment.app.handlers import Handler
+from muniment.app.request import Outcome, Request
 from muniment.domain import canonical
 from muniment.domain.commands import COMMANDS
 from muniment.domain.decision import ActorRef

@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 from muniment.app import clock, ids
-from muniment.app.handlers import Handler, Request
+from muniment.app.handlers import Handler
+from muniment.app.request import Request
 from muniment.domain.commands import COMMANDS
 from muniment.domain.decision import ActorRef
 from muniment.ops.bench import data, grounds, peers

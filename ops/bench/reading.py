@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path
 
 from muniment.app import projecting
-from muniment.app.handlers import Handler, Request
+from muniment.app.handlers import Handler
 from muniment.app.history import listed
 from muniment.app.proving import Prover
 from muniment.app.reading import Reader
+from muniment.app.request import Request
 from muniment.domain import rollback
 from muniment.domain.decision import ActorRef
 from muniment.ops.bench import data, grounds

@@ -7,7 +7,8 @@ import uuid
 
 import pytest
 from muniment.app import creating
-from muniment.app.handlers import Handler, Request
+from muniment.app.handlers import Handler
+from muniment.app.request import Request
 from muniment.app.session import Session
 from muniment.domain import channel
 from muniment.domain.decision import ActorRef

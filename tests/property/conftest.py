@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from muniment.app.handlers import Handler, Outcome, Request
+from muniment.app.handlers import Handler
+from muniment.app.request import Outcome, Request
 from muniment.domain import activation, admin, build, channel, commands, intake, pack
 from muniment.domain.decision import ActorRef, Fact
 from muniment.domain.envelope import read_fact

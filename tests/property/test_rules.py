@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from muniment.app.handlers import Request
+from muniment.app.request import Request
 from muniment.domain import build, channel, commands, incident, pack, release, rollback, slot
 from muniment.domain.decision import Context, Fact
 from muniment.domain.errors import MunimentError, NotFoundError

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from muniment.app import worlds
-from muniment.app.handlers import Handler, Outcome, Request
+from muniment.app.handlers import Handler
+from muniment.app.request import Outcome, Request
 from muniment.domain.decision import ActorRef
 from muniment.domain.errors import MunimentError
 from muniment.domain.folding import FOLD

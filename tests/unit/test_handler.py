@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from muniment.app import handlers, keys
-from muniment.app.handlers import Handler, Outcome, Request
+from muniment.app.handlers import Handler
 from muniment.app.redecide import redecide
+from muniment.app.request import Outcome, Request
 from muniment.domain import build, channel, intake, slot
 from muniment.domain.admin import AcceptClock, AddIdentity, Init, PublishPolicy, RevokeKey
 from muniment.domain.decision import ActorRef

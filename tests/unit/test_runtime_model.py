@@ -21,8 +21,9 @@ from runtime_samples import AT, COUNTS, EVERY, GOOD, RUNS, STAGE, U64
 
 def told(*names: str, **options: Any) -> tuple[MemoryLog, ReadModel]:
     log, model = MemoryLog("records"), ReadModel()
-    from muniment.app.handlers import Handler, Request
+    from muniment.app.handlers import Handler
     from muniment.app.ids import uuid7
+    from muniment.app.request import Request
 
     handler = Handler(log, now=lambda: 1_790_000_000_000_000, new_id=uuid7)
     for name in names or tuple(GOOD):
@@ -98,7 +99,8 @@ def test_records_of_different_things_stand_in_any_order(order: list[str]) -> Non
 
     def core(second: list[str], *, between: bool) -> str:
         log, model = MemoryLog("records"), ReadModel()
-        from muniment.app.handlers import Handler, Request
+        from muniment.app.handlers import Handler
+        from muniment.app.request import Request
 
         count = iter(range(1, 100))
         handler = Handler(log, now=lambda: 1, new_id=lambda: f"00000000-0000-7000-8000-{next(count):012d}")

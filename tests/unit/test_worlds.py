@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from muniment.app import worlds
-from muniment.app.handlers import Handler, Outcome, Request
+from muniment.app.handlers import Handler
+from muniment.app.request import Outcome, Request
 from muniment.app.worlds import Worlds
 from muniment.domain import channel, commands, intake, slot
 from muniment.domain.admin import Init
