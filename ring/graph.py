@@ -98,6 +98,8 @@ class _Worker:
 class _Input:
     """The role without inputs reads the run's input, as a lane shows it."""
 
+    lost = 0
+
     def __init__(self, fd: int, offset: int, room: int, quit_: threading.Event) -> None:
         self.lines, self._quit = Lines(fd, offset, room), quit_
         self.whole = False
@@ -224,16 +226,13 @@ class GraphPipeline:
         return self.failure
 
     def summary(self) -> list[dict[str, object]]:
-        """What each role did."""
-        return [
-            {
-                "id": worker.role.id,
-                "op": str(worker.role.op),
-                **worker.work.summary(),
-                "processed": worker.processed,
-            }
-            for worker in self.workers
-        ]
+        """What each role did, and what a broadcast overwrote before it looked."""
+        told: list[dict[str, object]] = []
+        for worker in self.workers:
+            role, lost = worker.role, sum(reader.lost for reader in worker.inputs)
+            done = {**worker.work.summary(), "processed": worker.processed}
+            told.append({"id": role.id, "op": str(role.op), **done, **({"lost": lost} if lost else {})})
+        return told
 
     def close(self) -> None:
         """Join the threads, let go of the lanes."""

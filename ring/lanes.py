@@ -32,6 +32,11 @@ class LaneStopped(Exception):  # noqa: N818
 class LaneReader(Protocol):
     """One reader's end."""
 
+    @property
+    def lost(self) -> int:
+        """Messages that were overwritten before it read them: a broadcast waits for nobody."""
+        ...
+
     def peek(self, most: int, timeout: float) -> list[bytes]:
         """Up to `most` messages, [] after `timeout` seconds without one. Raises Ended, LaneStopped."""
         ...
@@ -152,6 +157,10 @@ class _RingReader:
         self._ring, self._consumer = ring, ring.consumer(index)
         self._broadcast = ring.kind == "broadcast"
 
+    @property
+    def lost(self) -> int:
+        return self._consumer.lost
+
     def peek(self, most: int, timeout: float) -> list[bytes]:
         if self._ring.stopped is not None:  # a reader has a ring of messages in hand before it looks itself
             raise LaneStopped
@@ -227,6 +236,8 @@ class JournalLane:
 
 
 class _JournalReader:
+    lost = 0
+
     def __init__(self, lane: JournalLane, folder: Path, after: int) -> None:
         self._lane, self._reader = lane, JournalReader(folder, after=after)
         self.done, self._shown = after, after

@@ -139,6 +139,8 @@ def test_an_overtaken_reader_counts_what_it_lost(bench: Bench, python: Any) -> N
     lost = int(lane(bench, "a")["overruns"])
     assert lost > 0
     assert taken + lost == 40_000
+    told = [stage(report, name) for name in ("slow", "sum")]
+    assert [int(str(one["messages"])) + int(str(one.get("lost", 0))) for one in told] == [20_000, 20_000]
 
 
 def test_a_journal_lane_can_be_replayed_and_grows_over_runs(bench: Bench) -> None:
