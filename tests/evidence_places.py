@@ -124,9 +124,9 @@ class S3Place:
     def url(self, endpoint: str = "") -> str:
         return f"s3://{self.bucket}/team/store?endpoint={endpoint or self.server.url}"
 
-    def store(self, *, read_only: bool = False, endpoint: str = "", timeout_s: float = 30) -> EvidenceS3:
+    def store(self, *, read_only: bool = False, endpoint: str = "") -> EvidenceS3:
         place = parse(self.url(endpoint), {})
-        return EvidenceS3(place, read_only=read_only, timeout_s=timeout_s, retries=2)
+        return EvidenceS3(place, read_only=read_only, timeout_s=30, retries=2)
 
     def code(self) -> str:
         return (

@@ -83,7 +83,7 @@ def test_a_bucket_that_is_missing_has_no_missing_blobs(server: s3_server.Server)
 
 
 def test_a_server_that_is_not_there(place: S3Place) -> None:
-    unreadable(place.store(endpoint="http://127.0.0.1:1", timeout_s=2), "evidence.unreachable")
+    unreadable(place.store(endpoint="http://127.0.0.1:1"), "evidence.unreachable")
 
 
 def test_wrong_credentials_are_unreadable_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,14 +111,14 @@ def test_an_answer_that_is_no_answer_is_unreadable(
 ) -> None:
     blob = place.store().put(b"abc")
     relay.fail = (".", answer(status, code, secret=SECRET))
-    unreadable(place.store(endpoint=relay.url, timeout_s=3), said, blob.blake3)
+    unreadable(place.store(endpoint=relay.url), said, blob.blake3)
     relay.fail = None
     assert place.store(endpoint=relay.url).check(*blob) is None
 
 
 def test_a_connection_that_is_cut_is_tried_again_and_then_unreadable(place: S3Place, relay: Relay) -> None:
     blob = place.store().put(b"abc")
-    store = place.store(endpoint=relay.url, timeout_s=5)
+    store = place.store(endpoint=relay.url)
     relay.fail, relay.times = (".", None), 2
     assert store.check(*blob) is None
     relay.times = 1 << 30
@@ -131,7 +131,7 @@ def test_a_connection_that_is_cut_is_tried_again_and_then_unreadable(place: S3Pl
 def test_an_answer_that_ends_early_is_no_blob(place: S3Place, relay: Relay, at: int, times: int) -> None:
     blob = place.store().put(os.urandom(PART + 5))
     relay.cut, relay.times = ("^GET", at), times
-    problem = place.store(endpoint=relay.url, timeout_s=3).check(*blob)
+    problem = place.store(endpoint=relay.url).check(*blob)
     assert problem is None if times == 1 else problem is not None and problem.code == "unreadable"
     assert relay.times < times
 
@@ -144,7 +144,7 @@ def to_the_end(source: Source) -> None:
 def test_the_server_is_killed_between_two_ranges(server: s3_server.Server) -> None:
     with s3_server.server() as mortal:
         place = S3Place(mortal)
-        store = place.store(timeout_s=3)
+        store = place.store()
         blob = store.put(os.urandom(2 * PART))
         with store._source(blob.blake3) as source:
             assert len(source.stream.read(1 << 20) or b"") == 1 << 20
@@ -203,7 +203,7 @@ def test_a_server_without_conditions_is_written_to_all_the_same(
     place: S3Place, relay: Relay, size: int
 ) -> None:
     relay.fail = (r"(?i)if-none-match: \*", answer("501 Not Implemented", "NotImplemented"))
-    store = place.store(endpoint=relay.url, timeout_s=5)
+    store = place.store(endpoint=relay.url)
     blob = store.put(b"x" * size)
     assert store.check(*blob) is None
     place.damage(blob.blake3, b"wrong")
@@ -213,7 +213,7 @@ def test_a_server_without_conditions_is_written_to_all_the_same(
 
 def test_a_write_whose_answer_is_lost_is_found(place: S3Place, relay: Relay) -> None:
     relay.cut, relay.times = ("^PUT", 0), 1
-    store = place.store(endpoint=relay.url, timeout_s=5)
+    store = place.store(endpoint=relay.url)
     assert store.check(*store.put(b"abc")) is None
 
 
@@ -223,7 +223,7 @@ def test_staging_is_emptied_and_a_leftover_is_no_evidence(place: S3Place, relay:
     place.store().put(b"x" * (PART + 1))
     assert [] == [item for page in obstore.list(place.client(), "team/store/staging") for item in page]
     relay.fail = ("(?i)^(DELETE|POST .*delete)", answer("403 Forbidden", "AccessDenied"))
-    store = place.store(endpoint=relay.url, timeout_s=5)
+    store = place.store(endpoint=relay.url)
     blob = store.put(b"y" * (PART + 1))
     assert store.check(*blob) is None
     assert list(store.strays()) == []
@@ -232,7 +232,7 @@ def test_staging_is_emptied_and_a_leftover_is_no_evidence(place: S3Place, relay:
 def test_the_copy_fails_and_no_name_stands_for_half_a_blob(place: S3Place, relay: Relay) -> None:
     relay.fail = ("(?i)x-amz-copy-source", answer("403 Forbidden", "AccessDenied"))
     with pytest.raises(UnavailableError):
-        place.store(endpoint=relay.url, timeout_s=3).put(b"x" * (PART + 1))
+        place.store(endpoint=relay.url).put(b"x" * (PART + 1))
     assert list(place.store().iter()) == []
 
 
