@@ -35,7 +35,7 @@ from muniment.domain.query import Query
 from muniment.domain.reference import channel_of
 from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.release_state import aborted, holding
-from muniment.domain.slot_state import OPEN_STATES
+from muniment.domain.slot_state import OPEN_STATES, no_slot
 from muniment.domain.states import Activation, Slot, Target
 from muniment.domain.world import World
 
@@ -56,13 +56,7 @@ def decide(world: World, command: Command, context: Context) -> Decision:
     """Dispatch; all but `plan` need the activation that runs."""
     slot = world.slots.get(command.slot)
     if slot is None:
-        return Refusal(
-            "R2.no_slot",
-            command.slot,
-            f"slot {command.slot} is not declared",
-            next="muniment channel declare ENV/CHANNEL",
-            exit_code=NOT_FOUND,
-        )
+        return no_slot(command.slot)
     if isinstance(command, Plan):
         return plan(world, slot, command, context)
     target = slot.targets.get(command.target)

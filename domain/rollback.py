@@ -13,11 +13,11 @@ from muniment.domain.eligible import frozen, ineligible, reading
 from muniment.domain.incident_state import COUNT_ITEM, declared
 from muniment.domain.policy import needs_people
 from muniment.domain.query import Query
-from muniment.domain.refusal import NOT_FOUND, Refusal
+from muniment.domain.refusal import Refusal
 from muniment.domain.release_state import aborted, holding
 from muniment.domain.rollback_select import Candidate, Selection, lkg, select
 from muniment.domain.rollback_targets import failing_targets, running
-from muniment.domain.slot_state import OPEN_STATES
+from muniment.domain.slot_state import OPEN_STATES, no_slot
 from muniment.domain.states import Slot, Target
 from muniment.domain.world import World
 
@@ -55,13 +55,7 @@ def decide(world: World, command: Request, context: Context) -> Decision:
     """Refuse what cannot begin; else request, abandon what is half done, select, and close the rollout (R11 FAIL)."""
     slot = world.slots.get(command.slot)
     if slot is None:
-        return Refusal(
-            "R2.no_slot",
-            command.slot,
-            f"slot {command.slot} is not declared",
-            next="muniment channel declare ENV/CHANNEL",
-            exit_code=NOT_FOUND,
-        )
+        return no_slot(command.slot)
     target = slot.targets.get(command.target)
     if target is None and command.target == NOBODY and (what := running(slot)):
         return Refusal(

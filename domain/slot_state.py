@@ -11,11 +11,23 @@ from muniment.domain.channel_state import scope_item
 from muniment.domain.decision import Fact
 from muniment.domain.query import Item, Query
 from muniment.domain.reference import scopes_of
+from muniment.domain.refusal import NOT_FOUND, Refusal
 from muniment.domain.states import Activation, Attested, HealthReport, Slot, Target
 from muniment.domain.world import Handler, Handles, World
 
 ENDED_WITHOUT_EFFECT = ("FETCH_FAILED", "VERIFY_FAILED", "STAGE_FAILED", "ABANDONED")
 OPEN_STATES = ("PLANNED", "FETCHED", "VERIFIED", "STAGED")
+
+
+def no_slot(slot: str) -> Refusal:
+    """No channel declares the slot."""
+    return Refusal(
+        "R2.no_slot",
+        slot,
+        f"slot {slot} is not declared",
+        next="muniment channel declare ENV/CHANNEL",
+        exit_code=NOT_FOUND,
+    )
 
 
 def _at(world: World, fact: Fact) -> tuple[Slot, Target]:
