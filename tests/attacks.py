@@ -13,6 +13,23 @@ from muniment.app.verify import verify_store
 from muniment.app.verify_report import CHECKS, Report
 from muniment.store.evidence_folder import EvidenceFolder
 
+# each column of each table of a log, and which checks find its change
+COLUMNS: dict[tuple[str, str], tuple[str, ...]] = {
+    ("records", "position"): ("log.positions",),
+    ("records", "id"): ("column.id",),
+    ("records", "leaf"): ("log.leaves",),
+    ("records", "body"): ("log.leaves",),
+    ("postings", "term"): ("store.postings",),
+    ("postings", "first"): ("store.postings",),
+    ("postings", "entries"): ("store.postings",),
+    ("types", "id"): ("store.types",),
+    ("types", "name"): ("store.types",),
+    ("head", "size"): ("log.head",),
+    ("head", "frontier"): ("log.head",),
+    ("head", "recorded_at"): ("log.head",),
+    ("head", "indexed"): ("log.head", "store.postings"),
+}
+
 
 def verify(root: Path, **options: object) -> Report:
     folder = root / "store"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from muniment.ring import _ring
 
 HERE = Path(__file__).parent
 MODEL = HERE / "model"
@@ -32,3 +38,12 @@ if "core_programs" not in sys.modules:
 def core_programs(tmp_path_factory: pytest.TempPathFactory) -> object:
     """`core_programs.Programs` of this session."""
     return sys.modules["core_programs"].Programs(tmp_path_factory.mktemp("core"))
+
+
+@pytest.fixture
+def ring() -> Iterator[_ring.Ring]:
+    """A small ring in memory with one stage; what is left of it is collected after the test."""
+    from muniment.ring import _ring
+
+    yield _ring.Ring.create(None, capacity=8, slot_bytes=16, stages=[0], fixed=True)
+    gc.collect()

@@ -5,27 +5,12 @@ from __future__ import annotations
 import gc
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from muniment.ring import _ring
-
-
-@pytest.fixture
-def ring() -> Iterator[_ring.Ring]:
-    yield _ring.Ring.create(None, capacity=8, slot_bytes=16, stages=[0], fixed=True)
-    gc.collect()
-
-
-def record(n: int) -> bytes:
-    return b"%016d" % n
-
-
-def filled(ring: _ring.Ring, n: int = 8) -> tuple[_ring.Producer, _ring.Consumer]:
-    producer, consumer = ring.producer(), ring.consumer(0)
-    producer.publish_many([record(i) for i in range(n)])
-    return producer, consumer
+from rings import filled, record
 
 
 def test_slots_stay_while_a_memoryview_lives(ring: _ring.Ring) -> None:

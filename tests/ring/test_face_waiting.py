@@ -9,26 +9,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from muniment.ring import _ring
-
-
-@pytest.fixture
-def ring() -> Iterator[_ring.Ring]:
-    yield _ring.Ring.create(None, capacity=8, slot_bytes=16, stages=[0], fixed=True)
-    gc.collect()
-
-
-def record(n: int) -> bytes:
-    return b"%016d" % n
-
-
-def filled(ring: _ring.Ring, n: int = 8) -> tuple[_ring.Producer, _ring.Consumer]:
-    producer, consumer = ring.producer(), ring.consumer(0)
-    producer.publish_many([record(i) for i in range(n)])
-    return producer, consumer
+from rings import filled, record
 
 
 def test_a_busy_object_refuses_a_second_thread(ring: _ring.Ring) -> None:
