@@ -94,14 +94,7 @@ def _table(size: int, options: Options) -> Table:
     evidence: list[float] = []
     encoding: list[float] = []
     with contextlib.ExitStack() as stack:
-        ground = stack.enter_context(grounds.ground(options))
-        log = stack.enter_context(contextlib.closing(ground.log("log")))
-        data.fill(log, size)
-        app = ground.application("es")
-        stack.callback(app.close)
-        peers.fill_application(app, size)
-        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
-        bare.fill(size)
+        ground, log, app, bare = grounds.filled(stack, options, size)
         numbers = itertools.count(size + 1, 1_000_000)
 
         def ours(*, checked: bool = False) -> float:

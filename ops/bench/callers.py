@@ -134,14 +134,7 @@ def es_threads(app: peers.Subjects, events: Sequence[StoredEvent], callers: int)
 
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
-        ground = stack.enter_context(grounds.ground(options))
-        log = stack.enter_context(contextlib.closing(ground.log("log")))
-        data.fill(log, size)
-        app = ground.application("es")
-        stack.callback(app.close)
-        peers.fill_application(app, size)
-        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
-        bare.fill(size)
+        ground, log, app, bare = grounds.filled(stack, options, size)
         numbers = itertools.count(size + 1, 100_000)
 
         def work(callers: int) -> int:

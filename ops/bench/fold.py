@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from muniment.app import projecting
-from muniment.ops.bench import data, grounds, peers
+from muniment.ops.bench import grounds, peers
 from muniment.ops.bench.harness import Goal, Options, Table, rate, table
 from muniment.projections.model import ReadModel
 from muniment.projections.registry import ALL
@@ -62,14 +62,7 @@ def read_bare(bare: peers.Bare) -> None:
 
 def _table(size: int, options: Options) -> Table:
     with contextlib.ExitStack() as stack:
-        ground = stack.enter_context(grounds.ground(options))
-        log = stack.enter_context(contextlib.closing(ground.log("log")))
-        data.fill(log, size)
-        app = ground.application("es")
-        stack.callback(app.close)
-        peers.fill_application(app, size)
-        bare = stack.enter_context(contextlib.closing(ground.bare("bare")))
-        bare.fill(size)
+        ground, log, app, bare = grounds.filled(stack, options, size)
         return table(
             f"fold, {ground.version}, log of {size:,} records",
             {

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from muniment.ops.bench import peers
+from muniment.ops.bench import data, peers
 from muniment.store.api import Log
 from muniment.store.open import create_log
 from muniment.store.postgres_url import is_postgres
@@ -69,6 +69,21 @@ def ground(options: Options) -> Iterator[Ground]:
             yield SqliteGround(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def filled(
+    stack: contextlib.ExitStack, options: Options, size: int
+) -> tuple[Ground, Log, peers.Subjects, peers.Bare]:
+    """The ground, a log of that many records, and its peers with as many; closed with the stack."""
+    made = stack.enter_context(ground(options))
+    log = stack.enter_context(contextlib.closing(made.log("log")))
+    data.fill(log, size)
+    app = made.application("es")
+    stack.callback(app.close)
+    peers.fill_application(app, size)
+    bare = stack.enter_context(contextlib.closing(made.bare("bare")))
+    bare.fill(size)
+    return made, log, app, bare
 
 
 class SqliteGround:

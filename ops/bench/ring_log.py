@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 from muniment.app.fact_drafts import FactDrafts, fact_id
+from muniment.app.ingest_schema import Event
 from muniment.app.running import Asked
 from muniment.app.running import run as run_spec
 from muniment.app.session import Options as Plain
@@ -48,12 +49,6 @@ single_ring.stages.0.op={op}
 """
 
 
-class _Event(msgspec.Struct, gc=False):
-    id: str
-    type: str
-    source: str = ""
-
-
 def run(options: Options) -> list[Table]:
     """A table for each size of the log."""
     return [_table(size, options) for size in options.sizes]
@@ -71,7 +66,7 @@ def lines(first: int, count: int) -> list[bytes]:
 
 def drafts(drawn: FactDrafts, found: Sequence[bytes], at: str) -> list[Draft]:
     """What the sink makes of lines."""
-    decode = msgspec.json.Decoder(_Event).decode
+    decode = msgspec.json.Decoder(Event).decode
     made = []
     for line in found:
         event = decode(line)
