@@ -6,8 +6,9 @@ A module runs when it is first used, so that who needs none of them pays for non
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import LazyLoader, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,6 +76,22 @@ def begun(here: Shop) -> Iterator[tuple[Shop, Session]]:
     with here.open() as s:
         here.started(s)
         yield here, s
+
+
+@pytest.fixture
+def next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Make this a program that also knows version 2 of a kind of store: `next_version("sqlite", text)`, below `tmp_path`."""
+    from muniment.store import migrations
+
+    folder = tmp_path / "sql"
+
+    def write(kind: str, text: str) -> None:
+        if not folder.exists():
+            shutil.copytree(migrations.FOLDER, folder)
+        (folder / f"{kind}_0002.sql").write_text(text)
+        monkeypatch.setattr(migrations, "FOLDER", folder)
+
+    return write
 
 
 @pytest.fixture(scope="session")

@@ -27,17 +27,8 @@ INSERT INTO notes (position, note) SELECT position, '--' FROM records;
 
 
 @pytest.fixture
-def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Make this a program that also knows version 2."""
-    folder = tmp_path / "sql"
-
-    def write(text: str = SECOND) -> None:
-        if not folder.exists():
-            shutil.copytree(migrations.FOLDER, folder)
-        (folder / "sqlite_0002.sql").write_text(text)
-        monkeypatch.setattr(migrations, "FOLDER", folder)
-
-    return write
+def step(next_version: Callable[[str, str], None]) -> Callable[..., None]:
+    return lambda text=SECOND: next_version("sqlite", text)
 
 
 def catalog(folder: Path) -> Any:

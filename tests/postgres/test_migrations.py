@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,17 +65,8 @@ def place(postgres: Any) -> Iterator[Place]:
 
 
 @pytest.fixture
-def step(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., None]:
-    """Make this a program that also knows version 2."""
-    folder = tmp_path / "sql"
-
-    def write(text: str = SECOND) -> None:
-        if not folder.exists():
-            shutil.copytree(migrations.FOLDER, folder)
-        (folder / "postgres_0002.sql").write_text(text)
-        monkeypatch.setattr(migrations, "FOLDER", folder)
-
-    return write
+def step(next_version: Callable[[str, str], None]) -> Callable[..., None]:
+    return lambda text=SECOND: next_version("postgres", text)
 
 
 def admin(url: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
