@@ -68,6 +68,7 @@ def fail_over(pair, stores, seed):
     logs = [store.open() for _ in range(2)]
     told, heads, stop = {}, [logs[0].head()], threading.Event()
     found, following = [], threading.Event()
+    subscription = store.open().subscribe(poll_s=0.02)  # before any server is killed
 
     def write(k):
         n = 0
@@ -78,7 +79,6 @@ def fail_over(pair, stores, seed):
             n += 1
 
     def follow():
-        subscription = store.open().subscribe(poll_s=0.02)
         while not following.is_set() or len(found) < logs[0].head().size:
             try:
                 found.append(next(subscription)[0])
@@ -130,8 +130,8 @@ def test_an_old_primary_acknowledges_nothing(pair, stores, monkeypatch):
     primary.start()
     with standby.connect() as db:
         assert db.execute("SELECT count(*) FROM pg_stat_replication").fetchone() == (0,)
-    monkeypatch.setattr(Connection, "answer_s", 1.0)
     old = stores(both(primary, standby)).open()  # the first host that takes writes: the wrong one
+    monkeypatch.setattr(Connection, "answer_s", 1.0)
     with pytest.raises(UnavailableError) as caught:
         bounded(lambda: old.append([draft("lost")]))
     assert caught.value.code in ("store.commit_unknown", "store.locked")

@@ -172,10 +172,10 @@ def test_no_acknowledged_record_is_lost_with_the_server(server, url, how, seed):
 
 def test_a_server_that_stands_still_is_not_waited_for_without_an_end(server, url, monkeypatch):
     """Its kernel still takes connections and answers keepalives."""
-    monkeypatch.setattr(Connection, "answer_s", 0.5)
     store = Store(url + "&connect_timeout=2")
     log = store.create()
     log.append([draft(1)])
+    monkeypatch.setattr(Connection, "answer_s", 0.5)
 
     def everybody(how):  # one of them may be on its way out
         for pid in (server.pid, *children(server.pid)):
@@ -190,6 +190,7 @@ def test_a_server_that_stands_still_is_not_waited_for_without_an_end(server, url
             assert caught.value.exit_code == 8
     finally:
         everybody(signal.SIGCONT)
+    server.execute("SELECT 1")  # it has gone through what came meanwhile
     monkeypatch.setattr(Connection, "answer_s", 30.0)
     assert log.append([draft(2)]).first == 2
     assert ["1", "2"] == check_whole(log)

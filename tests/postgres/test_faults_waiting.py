@@ -29,7 +29,7 @@ WRITER = (
 def test_a_server_that_stalls_in_an_append_is_not_waited_for_without_an_end(
     direct, through, pg_proxy, point, monkeypatch
 ):
-    monkeypatch.setattr(Connection, "answer_s", 0.3)
+    monkeypatch.setattr(Connection, "answer_s", 1.0)
     held = pg_proxy.hold(point, "UPDATE|FOR UPDATE", times=2)
     with pytest.raises(UnavailableError) as caught:
         bounded(lambda: through.append([draft(1)]))
@@ -54,9 +54,9 @@ def test_a_server_that_stalls_in_a_read_is_not_waited_for_without_an_end(
 
 def test_a_slow_answer_that_comes_is_waited_for(direct, through, pg_proxy, monkeypatch):
     """Bytes that come begin the wait anew: a large answer over a slow line is no stall."""
-    monkeypatch.setattr(Connection, "answer_s", 1.5)
+    monkeypatch.setattr(Connection, "answer_s", 4.0)
     for n in range(3):
-        pg_proxy.delay(Point.DONE, "FROM .*records", 0.6, skip=n)
+        pg_proxy.delay(Point.DONE, "FROM .*records", 1.5, skip=n)
     assert bounded(lambda: [name for _, name in through.read()]) == [body for _, body in direct.read()]
 
 
