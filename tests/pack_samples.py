@@ -18,6 +18,7 @@ SLOT = "prod/stable/eu"
 
 
 def make(folder: Path, **changes: Any) -> dict[str, Any]:
+    """A manifest of the folder; what is said of it may be changed."""
     arguments: dict[str, Any] = {
         "product": "demo",
         "build": "b-1",

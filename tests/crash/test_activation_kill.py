@@ -11,8 +11,9 @@ from pathlib import Path
 
 from muniment.app import folder
 from muniment.app.pack_check import passed, read_manifest, verify_tree
-from muniment.app.pack_files import make_manifest, manifest_bytes, store_pack
+from muniment.app.pack_files import manifest_bytes, store_pack
 from muniment.store.evidence_folder import EvidenceFolder
+from pack_samples import make
 
 KILLS = 60
 
@@ -53,18 +54,7 @@ def build(base: Path, name: str) -> dict[str, object]:
         path = source / f"d{number % 3}" / f"file{number}"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(f"{name} {number} ".encode() * 1500)
-    manifest = make_manifest(
-        source,
-        product="demo",
-        build=f"b-{name}",
-        intake="sha256:" + "1" * 64,
-        security_epoch=1,
-        reads=(1, 1),
-        writes=1,
-        compiler={"name": "cc", "version": "1"},
-        config_digest="sha256:" + "2" * 64,
-        compatibility={},
-    )
+    manifest = make(source, build=f"b-{name}")
     (base / f"{name}.json").write_bytes(manifest_bytes(manifest))
     store_pack(source, manifest, EvidenceFolder(base / "evidence", base / "tmp"))
     return manifest

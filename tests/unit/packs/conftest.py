@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from muniment.app import folder as driver
-from muniment.app.pack_files import make_manifest, store_pack, write_manifest
+from muniment.app.pack_files import store_pack, write_manifest
 from muniment.store.evidence_folder import EvidenceFolder
 from pack_samples import FILES, SLOT, make
 
@@ -41,11 +41,7 @@ def packs(tmp_path: Path, store: EvidenceFolder) -> list[dict[str, Any]]:
         (source / "lib").mkdir(parents=True)
         (source / "lib/code").write_bytes(name.encode() * 500)
         (source / "same").write_bytes(b"same")
-        manifest = make_manifest(
-            source, product="demo", build=f"b-{name}", intake="sha256:" + "1" * 64, security_epoch=1,
-            reads=(1, 1), writes=1, compiler={"name": "cc", "version": "1"}, config_digest="sha256:" + "2" *
-            64, compatibility={},
-        )  # fmt: skip
+        manifest = make(source, build=f"b-{name}")
         store_pack(source, manifest, store)
         made.append(manifest)
     return made
