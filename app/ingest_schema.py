@@ -60,7 +60,7 @@ class SchemaStage:
         return InvalidError(
             f"message {sequence} does not fit schema {self._name}: {why}",
             code="schema.unfit",
-            found=message[:120].decode(errors="replace"),
+            found=message[:120].decode(errors="replace") or "an empty line",
             hint=f"muniment schema show {self._name}"
             if self._name != EVENT
             else 'a JSON object with "id" and "type"',

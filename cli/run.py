@@ -191,6 +191,8 @@ def _result(report: Report, *, recorded: bool) -> Result:
         }
         where = f"stage {failure.stage} at message {failure.sequence}" if failure.stage else "input"
         lines.append(f"  {where}: {failure.error}")
+        context = getattr(failure.error, "context", {})
+        lines += [f"  {key}  {context[key]}" for key in ("expected", "found") if context.get(key)]
         lines.append(f"  code  {word}")
         next_ = str(getattr(failure.error, "hint", ""))
     return Result(

@@ -94,6 +94,29 @@ def test_a_registered_function_that_cannot_be_loaded_is_invalid(
     assert said.json["hint"]
 
 
+BAD = {
+    b"": "an empty line",
+    b'{"id": "cut': "cut",
+    b"not json": "not json",
+}
+
+
+@pytest.mark.parametrize("line", BAD)
+def test_a_line_that_stops_a_run_is_shown(here: Path, cli: Callable[..., Any], line: bytes) -> None:
+    (here / "in").write_bytes(events(1, 2) + line + b"\n" + events(3, 4))
+    said = ran(cli, single("schema:event"))
+    assert said.code == 10
+    assert "stage s0 at message 3" in said.out
+    assert any(shown.strip().startswith("found  ") and BAD[line] in shown for shown in said.out.splitlines())
+
+
+def test_a_line_that_is_too_long_says_what_a_slot_takes(here: Path, cli: Callable[..., Any]) -> None:
+    (here / "in").write_bytes(b"x" * 65 + b"\n")
+    said = ran(cli, single("count", slot_bytes=64))
+    assert said.code == 10
+    assert any(shown.strip().startswith("expected  ") and "64" in shown for shown in said.out.splitlines())
+
+
 def test_a_sink_without_its_folder_says_what_to_do(here: Path, cli: Callable[..., Any]) -> None:
     said = ran(cli, single("sink:file:no/such/folder/out"), "-o", "json")
     assert (said.code, said.json["code"]) == (8, "sink.file_unwritable")
