@@ -6,13 +6,14 @@ import os
 import shlex
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 from muniment.cli.framework import verb
 from muniment.cli.results import Result
 from muniment.cli.settings import Settings
 
-KEPT = ("MUNIMENT_STORE", "MUNIMENT_SIGN", "MUNIMENT_EVIDENCE")  # the demo has its own
+KEPT = ("MUNIMENT_STORE", "MUNIMENT_SIGN", "MUNIMENT_EVIDENCE", "MUNIMENT_RUNTIME")  # the demo has its own
 PLACE = (3, 4, 8, 9)  # the store, the right to it, the server or the host is not there: no fault of the story
 
 
@@ -45,7 +46,10 @@ def demo(settings: Settings, only_path: bool) -> Result:
     kept = {name: os.environ.pop(name, None) for name in KEPT}
     os.environ["MUNIMENT_STORE"] = url
     try:
-        told = _tell(url, store, edge, copy)
+        # two demos at once do not meet, and the ring that stops in the story is gone with it
+        with TemporaryDirectory(prefix="muniment-demo-") as runtime:
+            os.environ["MUNIMENT_RUNTIME"] = runtime
+            told = _tell(url, store, edge, copy)
     finally:
         for name, value in kept.items():
             os.environ.pop(name, None)

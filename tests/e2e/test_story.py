@@ -159,7 +159,7 @@ def test_demo_tells_the_whole_story_and_finds_the_flipped_byte(tmp_path: Path) -
     run = lambda *words: subprocess.run(  # noqa: E731
         ["muniment", *words],
         cwd=tmp_path,
-        env=_environment(tmp_path),
+        env=_environment(tmp_path) | {"MUNIMENT_RUNTIME": str(tmp_path / "rings"), "TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=300,
@@ -172,6 +172,7 @@ def test_demo_tells_the_whole_story_and_finds_the_flipped_byte(tmp_path: Path) -
     last = done.stdout.rsplit("$ muniment verify store", 1)[1]
     assert "(exit 7)" in last
     assert re.search(r"#?\b75\b", last), "the record that holds the pin is named"
+    assert not [*tmp_path.glob("rings*"), *tmp_path.glob("muniment-demo-*")], "its rings are gone with it"
     again = run("demo", "--store", "demo-store")
     assert again.returncode == 5
     assert "exists" in again.stderr
