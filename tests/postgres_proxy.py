@@ -99,6 +99,7 @@ class _Exchange:
 
     def __init__(self) -> None:
         self.rule: Rule | None = None
+        self.sent = threading.Event()  # it is with the server, and what happens then has happened
 
 
 class _Link:
@@ -176,10 +177,16 @@ class _Link:
         if asked.kind not in ENDS:
             self.server.sendall(raw)
             return
-        rule, self.open = self.open.rule, None
+        asked_now, self.open = self.open, None
         self.proxy.round_trips += 1
         self.server.sendall(raw)
-        self._at(Point.SENT, rule)
+        try:
+            self._at(Point.SENT, asked_now.rule)
+        except EOFError:
+            self.cut()  # before the answer may pass
+            raise
+        finally:
+            asked_now.sent.set()
 
     def _text(self, asked: Message) -> str | None:
         """The statement that this message has the server do, if it is such a message."""
@@ -214,7 +221,7 @@ class _Link:
                 elif said.kind not in COPY_STARTS:
                     continue
             if said.kind == READY and self.exchanges:
-                self.exchanges.popleft()
+                self.exchanges.popleft().sent.wait()  # a fast server must not overtake a cut
             self.client.sendall(kept)
             kept = b""
 
