@@ -68,7 +68,7 @@ class Ledger:
     Args:
         at: of the input where the run begins.
         after: size of the log when it was looked up: no other acknowledgement of the source may have come since.
-        floor: where lines do not follow each other (shards); None: they do.
+        floor: where lines do not follow each other (shards, lane graphs); None: they do.
     """
 
     def __init__(self, source: str, spec: str, at: Mark, after: int, floor: Floor | None = None) -> None:
@@ -85,7 +85,8 @@ class Ledger:
         """What is acknowledged once these messages of a shard are committed."""
         if self.floor is None:
             offset = self.at.offset + span.bytes + span.taken
-            last = messages[-1] if len(messages) == span.taken else None  # a filter may have dropped the last
+            # a filter may have dropped the last
+            last = messages[-1] if messages and len(messages) == span.taken else None
         else:
             offset, last = self.floor.floor(shard, span.taken)
         if offset == self.at.offset:
@@ -103,7 +104,7 @@ class LogSink:
     """The stage of one shard.
 
     Args:
-        ledger: None for a ring that drops: what is missing here was not committed, so nothing is acknowledged.
+        ledger: None where something is dropped on the way here: what is missing was not committed, so nothing is acknowledged.
     """
 
     batch = BATCH
@@ -180,6 +181,19 @@ class LogSink:
             if ledger:
                 ledger.advance(self._shard, batch.span, end, size)
             return len(known)
+
+    def settle(self) -> None:
+        """Acknowledge what came through without a batch after it, once nobody is at work any more.
+
+        Raises:
+            ConflictError: another run on this source. UnavailableError: the store cannot be written.
+        """
+        nothing = _Batch((), Span(0, 0, 0), {}, 0)
+        ledger = self._ledger
+        if ledger is None or ledger.end(self._shard, (), nothing.span) == ledger.at:
+            return
+        self._patience.check()
+        self._append(nothing, ledger)
 
     def _ours(self, ledger: Ledger) -> Fact | None:
         """The acknowledgement of this very batch: committed by a try whose answer was lost with the connection."""

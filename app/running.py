@@ -31,10 +31,10 @@ from muniment.app.session import Options, Session
 from muniment.domain.canonical import encode
 from muniment.domain.errors import InvalidError, MunimentError, NotFoundError
 from muniment.ring.executor import Failure, Pipeline
+from muniment.ring.floor import Floor, Ways
 from muniment.ring.graph import GraphPipeline
 from muniment.ring.lane_state import STATE
 from muniment.ring.place import RunPlace
-from muniment.ring.route import Router
 from muniment.ring.sources import open_source
 from muniment.ring.spec import Op, SingleRing, Spec
 from muniment.ring.spec_text import canonical, spec_sha256
@@ -146,6 +146,7 @@ class _Run:
         self.resume: int | None = None
         self.ledger: Ledger | None = None
         self.patience = Patience(told)
+        self.sink: LogSink | None = None
 
     def go(self) -> Report:
         """All of it."""
@@ -176,6 +177,7 @@ class _Run:
             self.started = True
             watch = self._watch(pipeline)
             supervise(pipeline, watch, lambda: self._tick(pipeline), self.told)
+            self._settle()
             return self._report(pipeline, watch, applied, left_over, time.monotonic() - began)
         except BaseException:
             pipeline.stop()  # or its threads would be waited for
@@ -198,8 +200,8 @@ class _Run:
         ring = self.spec.pipeline
         if self.session is None or not needs_store(self.spec):
             return
-        if not isinstance(ring, SingleRing) or ring.on_full != "block":
-            return  # what a lane graph or a dropping ring has committed is no prefix of the input: the ids alone tell
+        if ring.on_full != "block" if isinstance(ring, SingleRing) else Ways(ring).lossy:
+            return  # what was committed is no prefix of the input: the ids alone tell
         after, at = self.session.log.head().size, Mark(0)
         last = self.session.last(position_item(self.source.name, self.spec.name))
         if last is not None and not self.asked.from_start:
@@ -244,21 +246,21 @@ class _Run:
             self.spec, fd, offset, self.place.lane, self.place.journal, self._resolve, wait=wait
         )
 
-    def _resolve(self, op: Op, shard: int, router: Router | None) -> Work:
+    def _resolve(self, op: Op, shard: int, floor: Floor | None) -> Work:
         if op.name == "python":
             return PythonStage(op.argument)
         if op.name == "schema":
             return SchemaStage(op.argument)
         if op.name == "sink:file":
-            return FileSink(op.argument if router is None else f"{op.argument}.{shard}")
+            return FileSink(op.argument if floor is None else f"{op.argument}.{shard}")
         assert op.name == "sink:log"
         assert self.session is not None
         if self.ledger is not None:
-            self.ledger.floor = router
-            if router is not None:
-                router.follow()
+            self.ledger.floor = floor
+            if floor is not None:
+                floor.follow()
         drafts = FactDrafts(self.session.request(Options()).actor)
-        return LogSink(
+        self.sink = LogSink(
             self.session,
             drafts,
             run=self.id,
@@ -267,6 +269,7 @@ class _Run:
             patience=self.patience,
             shard=shard,
         )
+        return self.sink
 
     def _watch(self, pipeline: Pipeline | GraphPipeline) -> Watch:
         keeps = self.keeps
@@ -312,6 +315,14 @@ class _Run:
                 self.untold = False
 
     # -- after -----------------------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """The last acknowledgement; without it lines are read again, and their ids are known."""
+        if self.sink is not None:
+            try:
+                self.sink.settle()
+            except MunimentError as error:
+                self.told("not acknowledged", f"the last of the input: {error}")
 
     def _report(
         self,

@@ -19,6 +19,7 @@ from muniment.domain.errors import MunimentError
 from muniment.ring import _ring
 from muniment.ring.crew import Crew
 from muniment.ring.executor import Failure, abandon
+from muniment.ring.floor import KEEPS, Floor, GraphFloor
 from muniment.ring.lane_state import RoleAt, lane_graph_state
 from muniment.ring.lanes import SLICE, AnyLane, JournalLane, LaneReader, LaneStopped, RingLane
 from muniment.ring.lines import Ended, Lines
@@ -35,9 +36,15 @@ class _Worker:
     """A role at work."""
 
     def __init__(
-        self, role: Role, work: Work, inputs: Sequence[LaneReader], outputs: Sequence[AnyLane]
+        self,
+        role: Role,
+        work: Work,
+        inputs: Sequence[LaneReader],
+        outputs: Sequence[AnyLane],
+        floor: GraphFloor,
     ) -> None:
         self.role, self.work, self.inputs, self.outputs = role, work, list(inputs), outputs
+        self._floor, self._names = floor, role.inputs or ("",)
         self.state, self.processed, self.last_error = "idle", 0, ""
         self.since = time.monotonic()  # when the state last changed or a batch was done
 
@@ -74,7 +81,7 @@ class _Worker:
 
     def _do(self, reader: LaneReader, messages: list[bytes]) -> None:
         """One list; a failing one is halved until the one that fails stands alone, behind all that were done."""
-        lists = [messages]
+        lists, put = [messages], 0
         while lists:
             part = lists.pop(0)
             self.busy("processing")
@@ -90,9 +97,11 @@ class _Worker:
             for lane in self.outputs:
                 if going:
                     lane.writer.put(going)
+            put += len(going)
             self.processed += len(part)
             self.busy("idle")
         reader.release()
+        self._floor.through(self.role.id, self._names[self.inputs.index(reader)], messages, put)
 
 
 class _Input:
@@ -127,7 +136,8 @@ class GraphPipeline:
 
     Args:
         lane_path: of the ring file of a lane, which must not exist. journal_folder: of a journal lane, on a disk.
-        resolve: makes the Work of an op in Python: (op, shard 0, None).
+        resolve: makes the Work of an op in Python: (op, number, floor); a role that keeps gets its number among these, and the
+            floor of the graph.
     """
 
     def __init__(
@@ -137,7 +147,7 @@ class GraphPipeline:
         offset: int,
         lane_path: Callable[[str], Path],
         journal_folder: Callable[[str], Path],
-        resolve: Callable[[Op, int, None], Work],
+        resolve: Callable[[Op, int, Floor | None], Work],
         *,
         wait: str = "",
     ) -> None:
@@ -150,6 +160,7 @@ class GraphPipeline:
         self.lanes: dict[str, AnyLane] = {}
         self.workers: list[_Worker] = []
         self._input = _Input(fd, offset, _room(graph), self._quit)
+        self._floor, keepers = GraphFloor(graph, offset), 0
         readers = {
             lane.name: [role.id for role in graph.roles if lane.name in role.inputs] for lane in graph.lanes
         }
@@ -169,12 +180,15 @@ class GraphPipeline:
                 ends = [self.lanes[name].reader(readers[name].index(role.id)) for name in role.inputs] or [
                     self._input
                 ]
-                work = (
-                    NativeWork(native_stage(role.op), role.op)
-                    if is_native(role.op)
-                    else resolve(role.op, 0, None)
-                )
-                self.workers.append(_Worker(role, work, ends, [self.lanes[name] for name in role.outputs]))
+                if is_native(role.op):
+                    work: Work = NativeWork(native_stage(role.op), role.op)
+                elif role.op.name == KEEPS:
+                    work = resolve(role.op, keepers, self._floor)
+                    keepers += 1
+                else:
+                    work = resolve(role.op, 0, None)
+                outputs = [self.lanes[name] for name in role.outputs]
+                self.workers.append(_Worker(role, work, ends, outputs, self._floor))
         except BaseException:
             abandon(worker.work for worker in self.workers)
             self.close()

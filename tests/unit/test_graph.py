@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import shop as shops
 from muniment.domain.errors import InvalidError, MunimentError, UnavailableError
 from muniment.ring import work
 from muniment.ring.journal_reader import Reader
 from muniment.ring.lane_state import STATE
-from pipelines import Bench, event, events, fifo, graph, held, ours, stage, until
+from pipelines import Bench, events, fifo, graph, held, ours, stage, until
 
 ENDS = ["in stage identity - > a", "sum stage count a > -"]
 KINDS = ("events capacity=64", "sequenced_slots capacity=64", "journal")
@@ -294,34 +293,6 @@ def test_a_journal_of_another_spec_or_a_damaged_one_stops_before_the_first_line(
     segment.write_bytes(data)
     with pytest.raises(MunimentError):
         bench.run(text)
-
-
-# -- into the log ------------------------------------------------------------------------------------------------------
-
-
-def test_a_graph_into_the_log_acknowledges_nothing_and_doubles_nothing(bench: Bench, tmp_path: Path) -> None:
-    shop = shops.Shop(tmp_path)
-    shop.init()
-    text = graph(
-        {"i": "events", "a": "events", "b": "journal"},
-        [
-            "in stage identity - > i",
-            "all router identity i > a,b",
-            "log stage sink:log a > -",
-            "sum stage count b > -",
-        ],
-    )
-    with shop.open() as session:
-        bench.session = session
-        bench.feed(events(1, 3000))
-        assert stage(bench.run(text), "log")["committed"] == 3000
-        assert stage(bench.run(text), "log")["duplicates"] == 3000
-        assert bench.position(spec="g") == 0
-        bench.feed(events(3001, 3100) + event(1, other=1) + b"\n")
-        error = bench.failed(text)
-        assert (error.code, error.exit_code) == ("ingest.id_reused", 5)
-        assert bench.numbers() == [*range(1, 3101)]
-        assert bench.lived() == ["completed", "completed", "failed"]
 
 
 def test_nothing_is_left_of_a_graph_that_is_stopped_at_once(bench: Bench) -> None:
