@@ -15,7 +15,7 @@ from muniment.app.host_check_model import ALL, TUNED, Look, Rule, Seen, Verdict
 from muniment.domain.instant import to_micros
 
 MIB = 1 << 20
-RING_FREE = 64 * MIB  # a ring of 1024 slots of 256 bytes has 0.3 MiB; a lane graph of large ones has tens
+RING_FREE = 32 * MIB  # half of what a container has by default; a ring of 1024 slots of 256 bytes has 0.3 MiB
 DISK_FREE = 256 * MIB  # a checkpoint of the log writes 16 MiB; the rest is time to notice
 BACK_US = 5_000_000  # settled.md, 1: clocks that read one log may differ so much
 TMPFS = ("tmpfs", "ramfs", "hugetlbfs")

@@ -140,7 +140,7 @@ BAD: list[tuple[str, str, Change]] = [
     ("ring.memory", "could not be looked at", put("proc/self/mountinfo", "nonsense")),
     ("ring.memory", "no mount holds", put("proc/self/mountinfo", "22 21 0:5 / /other rw - tmpfs tmpfs rw")),
     ("ring.memory", "on a disk", put("proc/self/mountinfo", f"{MOUNTS}\n24 23 8:2 / /run/user/7 rw - ext4 x rw")),
-    ("ring.space", "make room", told(free=64 * MIB - 1)),
+    ("ring.space", "make room", told(free=32 * MIB - 1)),
     ("store.reachable", "store.connections", stored(error=DOWN)),
     ("store.durable", "journal_mode must be wal", stored(settings=(("journal_mode", "wal", "delete"),))),
     ("store.durable", "fsync must be on", stored(settings=(("synchronous_commit", "on", "on"), ("fsync", "on", "off")))),
