@@ -1,7 +1,8 @@
 """`sink:log`: lines of a pipeline into the log, in batches, acknowledged after the commit.
 
 1. A line is a JSON object shaped as a CloudEvent: `id` and `type` are asked for, `source`, `time` and `subject` may be there, all
-   else is carried in the text. It becomes one `fact.imported`, kept as it came.
+   else is carried in the text. It becomes one `fact.imported`, kept as it came; the text of one that no record holds is evidence,
+   stored before the record that names it (settled.md, 3).
 2. A batch is one append: its facts, then `runtime.batch_acknowledged` with the stretch of the input they are. So the position to go
    on from is in the log or the facts are not; a killed run loses nothing and doubles nothing.
 3. The record id follows from (source, id): a line that comes again is found by it. Equal: counted as a duplicate. Other content
@@ -13,13 +14,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from muniment.app.fact_drafts import FactDrafts, fact_id
+from muniment.app.fact_drafts import MEDIA_TYPE, FactDrafts, fact_id
 from muniment.app.ingest_schema import Event
 from muniment.app.patience import Patience
 from muniment.app.session import Options, Session
@@ -27,12 +29,14 @@ from muniment.domain.decision import Fact
 from muniment.domain.envelope import read_fact
 from muniment.domain.errors import ConflictError, InvalidError
 from muniment.domain.instant import from_micros
+from muniment.domain.payloads_runtime import MAX_BODY
 from muniment.domain.query import Item
 from muniment.ring.floor import Floor
 from muniment.ring.work import BATCH, Span
 from muniment.store.api import AppendConflict, Condition, Draft
 
 ACKNOWLEDGED = "runtime.batch_acknowledged/1"
+EVENT_ROLE = "event"
 GAP = 64  # positions read in vain rather than asked for anew
 
 
@@ -91,7 +95,7 @@ class Ledger:
             offset, last = self.floor.floor(shard, span.taken)
         if offset == self.at.offset:
             return self.at
-        return Mark(offset) if last is None else Mark(offset, "sha256:" + sha256(last).hexdigest(), len(last))
+        return Mark(offset) if last is None else Mark(offset, _digest(last), len(last))
 
     def advance(self, shard: int, span: Span, at: Mark, after: int) -> None:
         """They are."""
@@ -135,6 +139,7 @@ class LogSink:
             UnavailableError: the store could not be written, see `patience`.
         """
         facts: dict[str, Draft] = {}
+        self._session.keep_secret(b"\n".join(messages).decode(errors="replace"))
         at = from_micros(self._session.log.now())
         empty = 0
         for sequence, line in enumerate(messages, span.first):
@@ -145,7 +150,6 @@ class LogSink:
             other = facts.setdefault(draft.id or "", draft)
             if other is not draft and other.head != draft.head:
                 raise _reused(line, "another line of the same batch")
-        self._session.keep_secret(b"\n".join(messages).decode(errors="replace"))
         batch = _Batch(messages, span, facts, len(messages) - empty - len(facts))
         known = self._commit(batch)
         self._expect_known = known > 0
@@ -215,16 +219,24 @@ class LogSink:
                 hint="mend the line or filter it out, then run again: everything before it is committed",
             ) from error
         source = event.source or self._source
-        return self._drafts.draft(
+        make = partial(
+            self._drafts.draft,
             source=source,
             event_id=event.id,
             event_type=event.type,
-            body=body,
             at=at,
             subject=event.subject,
             time=event.time,
             id_=fact_id(source, event.id),
         )
+        if len(body) <= MAX_BODY:
+            try:
+                return make(body=body)
+            except InvalidError as error:
+                if error.code != "record.size":
+                    raise
+        kept = self._patience.until_done(lambda: self._session.evidence.put(line))
+        return make(body="", body_sha256=_digest(line), evidence=[kept.as_evidence(EVENT_ROLE, MEDIA_TYPE)])
 
     def _known(self, facts: dict[str, Draft]) -> set[str]:
         """Ids that the log holds with the same payload.
@@ -237,8 +249,8 @@ class LogSink:
         for first, last in _stretches(sorted(ids)):
             for at, body in log.read(after=first - 1, until=last):
                 id_ = ids.get(at, "")
-                if id_ and read_fact(body, at).data != _data(facts[id_]):
-                    raise _reused(str(_data(facts[id_])["body"]).encode(), f"record #{at}")
+                if id_ and not _equal(read_fact(body, at).data, _data(facts[id_])):
+                    raise _reused(_text(_data(facts[id_])).encode(), f"record #{at}")
         return set(ids.values())
 
     def _acknowledgement(self, ledger: Ledger, batch: _Batch, end: Mark, known: int) -> Draft:
@@ -300,6 +312,24 @@ def _stretches(places: Sequence[int]) -> Iterator[tuple[int, int]]:
 def _data(draft: Draft) -> dict[str, object]:
     body = draft.leaf("2000-01-01T00:00:00.000000Z")
     return read_fact(body, 0).data
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """The same event, also if one holds its text and the other names it: how long a record gets depends on who imports."""
+    return one == other or _named(one) == _named(other)
+
+
+def _named(data: Mapping[str, Any]) -> dict[str, Any]:
+    digest = data["body_sha256"] or _digest(data["body"].encode())
+    return {**data, "body": "", "body_sha256": digest}
+
+
+def _text(data: Mapping[str, Any]) -> str:
+    return str(data["body"] or data["body_sha256"])
+
+
+def _digest(line: bytes) -> str:
+    return "sha256:" + sha256(line).hexdigest()
 
 
 def _reused(line: bytes, where: str) -> ConflictError:
