@@ -38,6 +38,8 @@ def _sqlite(folder: Path) -> tuple[Setting, ...]:
     try:
         with closing(sqlite_file.connect(path, busy_s=5.0, write=write, immutable=frozen)) as db:
             mode = str(db.execute("PRAGMA journal_mode").fetchone()[0])
+            if frozen and _is_wal(path):
+                mode = "wal"  # a connection to an unchanging file uses no WAL and says "delete"
             found = [("journal_mode", "wal", mode)]
             if write:
                 number = int(db.execute("PRAGMA synchronous").fetchone()[0])
@@ -45,6 +47,15 @@ def _sqlite(folder: Path) -> tuple[Setting, ...]:
     except sqlite3.Error as error:
         raise sqlite_file.from_sqlite(error, path) from error
     return tuple(found)
+
+
+def _is_wal(path: Path) -> bool:
+    """Whether the header of the file says so: https://www.sqlite.org/fileformat2.html, section 1.3.3. Raises UnavailableError."""
+    try:
+        with path.open("rb") as file:
+            return file.read(20)[18:] == b"\2\2"
+    except OSError as error:
+        raise sqlite_file.from_os(error, path) from error
 
 
 def _postgres(url: str) -> tuple[Setting, ...]:
