@@ -34,6 +34,8 @@ def offer(path: Path) -> None:
     spec.loader.exec_module(module)
 
 
+os.umask(0o022)  # modes of files that are asserted are those of the usual one
+
 for one in sorted(HERE.glob("*.py")):
     if one.stem != "conftest":
         offer(one)
