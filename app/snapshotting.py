@@ -113,7 +113,9 @@ def _capture(path: Path, lane: str = "", readers: Names = ()) -> tuple[Captured,
         raise WrongError(
             f"{shown(path)} is no ring that can be read: {error}",
             code="snapshot.not_a_ring",
-            hint="a ring that was never finished, or is damaged, is recreated by the next run",
+            hint="muniment snapshot --run SPEC finds the rings of a run"
+            if error.code == _ring.MAGIC_BAD
+            else "a ring that was never finished, or is damaged, is recreated by the next run",
         ) from error
     except OSError as error:
         raise UnavailableError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from muniment.domain.ring_stops import words as stop_words
 from muniment.projections.runtime_words import number
 
 
@@ -22,8 +23,7 @@ def ring_lines(seen: Mapping[str, Any], lane: str = "") -> list[str]:
     stop = seen["stop"]
     if stop["state"] != "running":
         where = f" at stage {stop['stage']}, message {number(stop['sequence'])}" if stop["stage"] else ""
-        code = f", code {stop['code']}" if stop["code"] else ""
-        lines.append(f"  {stop['state'].upper()}{where}{code}")
+        lines.append(f"  {stop['state'].upper()}{where}{stop_words(stop['code'])}")
     wide = max((len(item["stage"]) for item in seen["gating"]), default=0)
     return lines + [f"  stage {item['stage']:<{wide}}  {_stage(item)}" for item in seen["gating"]]
 

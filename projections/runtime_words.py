@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from muniment.domain.ring_stops import words as stop_words
+
 Data = Mapping[str, Any]
 SHOWN = 2
 
@@ -27,10 +29,9 @@ def _stage(stage: Data) -> str:
 
 
 def _stopped(stop: Data) -> str:
-    """`stopped at stage digest, message 3 (code 64)`; by nobody of the ring: `stopped`."""
+    """`stopped at stage digest, message 3: the message is not JSON (code 1)`; by nobody of the ring: `stopped`."""
     where = f" at stage {stop['stage']}, message {number(stop['sequence'])}" if stop["stage"] else ""
-    code = f" (code {stop['code']})" if stop["code"] else ""
-    return f"{stop['state']}{where}{code}"
+    return f"{stop['state']}{where}{stop_words(stop['code'])}"
 
 
 def _dead(producer: Data, stages: Sequence[Data]) -> list[str]:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from muniment.domain.errors import MunimentError
+from muniment.domain.ring_stops import PYTHON_FAILED
 from muniment.ring import _ring
 from muniment.ring.crew import Crew
 from muniment.ring.files import faults
@@ -24,7 +25,6 @@ from muniment.ring.spec import Op, SingleRing, Spec
 from muniment.ring.work import Span, Work
 
 SLICE = 0.2  # seconds a thread waits before it looks whether it should end
-PYTHON_FAILED = 64  # stop code of a stage in Python; those below 32 belong to native stages (stages.h)
 
 Resolve = Callable[[Op, int, Router | None], Work]  # op, shard, router of a sharded ring
 

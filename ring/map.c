@@ -93,7 +93,12 @@ int rc_map_attach(rc_map *map, const char *path, bool writable) {
     int fd = open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0) return RC_SYSTEM;
     if (fstat(fd, &st)) goto exit;
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof(rc_layout)) {
+    uint32_t magic = 0; /* what is no ring at all is not called a damaged one, however short it is */
+    if (!S_ISREG(st.st_mode) || pread(fd, &magic, sizeof magic, 0) != sizeof magic || magic != RC_MAGIC) {
+        answer = RC_MAGIC_BAD;
+        goto exit;
+    }
+    if ((uint64_t)st.st_size < sizeof(rc_layout)) {
         answer = RC_SIZE_BAD;
         goto exit;
     }

@@ -141,7 +141,7 @@ static void *fail(State *state, int64_t answer, const rc_ring *ring) {
     case RC_CORRUPT: class = state->corrupt; text = "the mapping says something impossible; capture it, then recreate the ring"; break;
     case RC_BUSY: class = state->busy; text = "the place belongs to a living participant"; break;
     case RC_FULL: class = state->full; text = "the ring is full and drops"; break;
-    case RC_MAGIC_BAD: text = "not a ring: the magic is wrong"; break;
+    case RC_MAGIC_BAD: text = "not a ring: it does not begin as one"; break;
     case RC_VERSION_BAD: text = "a ring of another version of the layout; recreate it"; break;
     case RC_NOT_READY: text = "the ring was never finished (initialized is not 2); recreate it"; break;
     case RC_SIZE_BAD: text = "the mapped bytes do not agree with the header; recreate the ring"; break;

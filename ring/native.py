@@ -7,20 +7,12 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from muniment.domain.errors import InvalidError, MunimentError, UnavailableError
+from muniment.domain.ring_stops import STOPS
 from muniment.ring import _ring
 from muniment.ring.spec import WAITS, Op
 from muniment.ring.work import BATCH, Span
 
 NATIVE = {"identity", "count", "digest", "filter"}
-_NATIVE_CODES = {
-    1: ("filter.json_syntax", "the message is not JSON"),
-    2: ("filter.json_object", "the message is not a JSON object"),
-    3: ("filter.json_duplicate", "the message names the member twice"),
-    4: ("filter.json_nesting", "the message is nested deeper than 64"),
-    5: ("filter.json_utf8", "the message is not UTF-8"),
-    6: ("ring.length_corrupt", "the length of the message is over slot_bytes"),
-    7: ("ring.sequence_corrupt", "a sequence of the ring is impossible"),
-}
 
 
 def wait_word(wait: str) -> Literal["spin", "paced", "backoff", "park"]:
@@ -43,7 +35,7 @@ def native_stage(op: Op) -> _ring.NativeStage:
 
 def native_error(code: int, stage: str, sequence: int) -> MunimentError:
     """Why a ring was stopped, from the stop code that it says."""
-    word, text = _NATIVE_CODES.get(code, ("ring.stopped", f"the ring was stopped with code {code}"))
+    word, text = STOPS.get(code, ("ring.stopped", f"the ring was stopped with code {code}"))
     kind = InvalidError if code in range(1, 6) else UnavailableError
     return kind(
         text,

@@ -134,8 +134,8 @@ rest()
     ),
     "stopped": Case(
         RUNS + "producer.publish_many([b'x'] * 3); ring.stop(1, 64, 2); rest()",
-        ("STOPPED at stage s1, message 2, code 64", "s0  stopped at 0, 3 behind"),
-        "cursor 3, stopped at stage s1, message 2 (code 64)",
+        ("STOPPED at stage s1, message 2: the stage failed (code 64)", "s0  stopped at 0, 3 behind"),
+        "cursor 3, stopped at stage s1, message 2: the stage failed (code 64)",
         {"stop": STOPPED, "end": ""},
     ),
     "ended": Case(

@@ -58,6 +58,8 @@ def test_what_is_no_ring_is_wrong(here: Path, cli: Callable[..., Any], kind: str
     said = cli("-o", "json", "snapshot", "--ring-path", "bad", "-O", "out.json")
     assert (said.code, said.json["code"]) == (7, "snapshot.not_a_ring")
     assert (size(here), (here / "out.json").exists()) == (before, False)
+    # only of what began as a ring it is said that a run makes it anew: nobody is to think that of a file of somebody else
+    assert ("recreated" in said.json["hint"]) == (kind in {"cut short", "header only"})
 
 
 @pytest.mark.parametrize("path", ["none", "good/none", "a\nb", "x" * 300, "a\0b"])

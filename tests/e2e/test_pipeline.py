@@ -247,7 +247,7 @@ def test_a_pipeline_that_stopped_says_where_until_the_next_run(user: User) -> No
     user.ask("muniment run --spec towns.kv --input towns.ndjson", 10)
     said = user.ask("muniment snapshot --run towns")
     assert "(not running any more)" in said
-    assert "STOPPED at stage s1, message 7, code " in said
+    assert "STOPPED at stage s1, message 7: the message is not JSON (code 1)" in said
     [found] = user.json("muniment history list --where spec=towns --type runtime.snapshot_captured --limit 1")
     assert "stopped at stage s1, message 7" in found["summary"]
     (user.folder / "towns.ndjson").write_bytes(events)

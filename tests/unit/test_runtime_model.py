@@ -146,7 +146,11 @@ def test_a_ring_in_words() -> None:
 def test_a_ring_that_does_not_go_on_in_words() -> None:
     snapshot = "runtime.snapshot_captured/1"
     by = {"state": "stopped", "stage": "digest", "code": 64, "sequence": "17399"}
-    assert "cursor 18 422, stopped at stage digest, message 17 399 (code 64), " in line(snapshot, stop=by)
+    assert "cursor 18 422, stopped at stage digest, message 17 399: the stage failed (code 64), " in line(
+        snapshot, stop=by
+    )
+    foreign = {**by, "code": 99}
+    assert "message 17 399: code 99, " in line(snapshot, stop=foreign)
     assert "cursor 18 422, stopped, " in line(snapshot, stop={**RUNS, "state": "stopped"})
     alive, dead = {**STAGE, "state": "idle"}, {**STAGE, "state": "idle", "alive": "no"}
     calm = {"blocked": False, "alive": "yes", "dropped": "0"}

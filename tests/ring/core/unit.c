@@ -342,7 +342,11 @@ static void files_are_created_once_and_attached_only_whole(void) {
     rc_unmap(&again);
     FILE *file = fopen(other, "wb");
     if (!file || fputs("short", file) < 0 || fclose(file)) abort();
-    CHECK(rc_map_attach(&again, other, false) == RC_SIZE_BAD, "a short file");
+    CHECK(rc_map_attach(&again, other, false) == RC_MAGIC_BAD, "a short file of something else");
+    if (!(file = fopen(other, "wb")) || fclose(file)) abort();
+    CHECK(rc_map_attach(&again, other, false) == RC_MAGIC_BAD, "an empty file");
+    if (!(file = fopen(other, "wb")) || fwrite(map.memory, 1, 256, file) != 256 || fclose(file)) abort();
+    CHECK(rc_map_attach(&again, other, false) == RC_SIZE_BAD, "the begin of a ring");
     remove(other);
     if (symlink(path, other)) abort();
     CHECK(rc_map_attach(&again, other, false) == RC_SYSTEM, "a link is not followed");
