@@ -6,6 +6,7 @@ Standard output holds the answer, a refusal included; standard error holds notes
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -35,6 +36,7 @@ def emit(settings: Settings, result: AnyResult) -> int:
         _rows(settings, result)
     else:
         _result(settings, result)
+    flush()  # who reads no answer reads no note
     if not settings.quiet and not settings.json:
         for line in getattr(result, "notes", ()):
             note(line)
@@ -70,8 +72,18 @@ def flush() -> None:
 
 def note(line: str) -> None:
     """One line to standard error; if it takes none, the answer and its exit code stand all the same."""
-    with suppress(OSError):
+    try:
         print(line, file=sys.stderr)  # noqa: T201
+    except OSError:
+        _drop_errors()
+
+
+def _drop_errors() -> None:
+    """What standard error did not take is still in its buffer: the interpreter must not try again at its end, and exit with 120."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
 
 
 def envelope(
@@ -223,9 +235,11 @@ def _refused(settings: Settings, result: Refused) -> None:
 def error(settings: Settings | None, members: dict[str, Any], lines: Callable[[], Iterable[str]]) -> None:
     """An error, on standard error: JSON if that was asked for."""
     stream: IO[str] = sys.stderr
-    with suppress(OSError):  # nowhere left to say it; the exit code still does
+    try:
         if settings is not None and settings.json:
             stream.write(dump({"schema": "error/1", **members}) + "\n")
             return
         for line in lines():
             stream.write(visible(line) + "\n")
+    except OSError:  # nowhere left to say it; the exit code still does
+        _drop_errors()
