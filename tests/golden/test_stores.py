@@ -73,7 +73,8 @@ def packed(folder: Path) -> bytes:
 
 def unpacked(name: str, to: Path) -> str:
     with tarfile.open(STORES / name) as tar:
-        tar.extractall(to, filter="data")
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)  # from 3.11.4 on
+        tar.extractall(to)
     for path in to.rglob("*"):
         path.chmod(0o700 if path.is_dir() else 0o600)
     return str(to)
