@@ -2,6 +2,7 @@
 
 A name is `event` (what `sink:log` asks of a line) or a type of the registry, as `muniment schema list` says them; the line is
 then the payload of that type. An unknown name is refused before anything runs: a missing schema is never a pass.
+To `event` an empty line is what it is to `sink:log`: no event, which goes by and is counted; to a type it does not fit.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class SchemaStage:
 
     def __init__(self, name: str) -> None:
         self._check = _checker(name)
-        self._name, self._taken = name, 0
+        self._name, self._taken, self._empty = name, 0, 0
 
     def take(self, messages: Sequence[bytes], span: Span) -> None:
         """Check each message.
@@ -46,15 +47,19 @@ class SchemaStage:
         Raises:
             InvalidError: one does not fit; it is named by its sequence.
         """
-        check = self._check
+        check, empty = self._check, 0
         for at, message in enumerate(messages):
+            if not message and self._name == EVENT:
+                empty += 1
+                continue
             try:
                 check(message)
             except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
                 raise self._unfit(span.first + at, str(error), message) from error
             except InvalidError as error:
                 raise self._unfit(span.first + at, str(error), message) from error
-        self._taken += len(messages)
+        self._taken += len(messages) - empty
+        self._empty += empty
 
     def _unfit(self, sequence: int, why: str, message: bytes) -> InvalidError:
         return InvalidError(
@@ -73,8 +78,8 @@ class SchemaStage:
         """Nothing is open."""
 
     def summary(self) -> dict[str, object]:
-        """Messages that fitted."""
-        return {"messages": self._taken}
+        """Messages that fitted, and lines that held none."""
+        return {"messages": self._taken, "skipped": self._empty}
 
 
 def _checker(name: str) -> Callable[[bytes], Any]:

@@ -95,7 +95,7 @@ def test_a_registered_function_that_cannot_be_loaded_is_invalid(
 
 
 BAD = {
-    b"": "an empty line",
+    b"null": "null",
     b'{"id": "cut': "cut",
     b"not json": "not json",
 }
