@@ -30,6 +30,7 @@ PATIENCE_S = 60.0
 _CANCEL, _SSL, _GSS = 80877102, 80877103, 80877104  # codes in the place of the protocol version
 NO_ANSWER = {b"p", b"d", b"c", b"f", b"X"}  # from the client: passwords, COPY data and its end, goodbye
 ENDS = {b"Q", b"F", b"S"}  # from the client: each is answered by one ReadyForQuery
+FLUSH = b"H"  # from the client: it waits for what the server has to say so far
 READY = b"Z"
 COPY_STARTS = {b"G", b"W"}  # from the server: it waits for data now
 
@@ -99,6 +100,9 @@ class _Exchange:
 
     def __init__(self) -> None:
         self.rule: Rule | None = None
+        self.known = (
+            threading.Event()
+        )  # whether there is one: the server may fail at the Parse, before the Execute is seen
         self.sent = threading.Event()  # it is with the server, and what happens then has happened
 
 
@@ -138,6 +142,9 @@ class _Link:
         ):  # one side has gone: so does the other
             way(file)
         self.cut()
+        for exchange in tuple(self.exchanges):  # nobody asks any more
+            exchange.known.set()
+            exchange.sent.set()
 
     def _at(self, point: Point, rule: Rule | None) -> None:
         if rule is not None and rule.point is point:
@@ -168,12 +175,15 @@ class _Link:
         text = self._text(asked)
         if text is not None and (rule := self.proxy._seen(text)) is not None:
             self.open.rule = rule
+            self.open.known.set()
             self._at(Point.BEFORE, rule)
             if rule.point is Point.HALF:
                 half = len(raw) // 2
                 self.server.sendall(raw[:half])
                 self._at(Point.HALF, rule)
                 raw = raw[half:]
+        if asked.kind in ENDS or asked.kind == FLUSH or text is not None:
+            self.open.known.set()
         if asked.kind not in ENDS:
             self.server.sendall(raw)
             return
@@ -210,6 +220,8 @@ class _Link:
                 self.client.sendall(kept)  # the last words of a server that ends before it is ready
                 raise
             kept += said.raw
+            if self.exchanges:
+                self.exchanges[0].known.wait()
             rule = self.exchanges[0].rule if self.exchanges else None
             if rule is not None and rule.point in {Point.DONE, Point.TOLD}:
                 if said.kind == READY:

@@ -20,8 +20,8 @@ from muniment.domain.records import TABLE, field_tags, schemas, tags_of, validat
 UNDECIDED = {
     "command.refused/1": "any refused command",
     "clock.jump_observed/1": "any command after a boot",
-    "runtime.spec_validated/1": "validate, run",
-    "runtime.spec_rejected/1": "validate, run",
+    "runtime.spec_validated/1": "validate",
+    "runtime.spec_rejected/1": "validate",
     "runtime.host_checked/1": "doctor",
     "runtime.run_started/1": "run",
     "runtime.run_ended/1": "run",
