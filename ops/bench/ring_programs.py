@@ -22,6 +22,7 @@ from muniment.ops.bench.harness import Goal, Options, Table, interleave, tabulat
 SOURCES = Path(__file__).with_name("ring")
 JARS = Path("/usr/share/java")
 DISRUPTOR = JARS / "disruptor.jar"
+NATIVE = ("-march=native",)
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wshadow")
 PATIENCE = 600  # seconds a program may take
 
@@ -67,8 +68,13 @@ class Workshop:
         """End what still runs."""
         self._stack.close()
 
-    def ours(self, name: str, *, separate: bool = False) -> Program:
-        """A program of ours; `separate`: the core is linked instead of included, so nothing of it inlines."""
+    def ours(self, name: str, *, separate: bool = False, native: bool = False) -> Program:
+        """A program of ours, built as the extension is: for any machine of its kind.
+
+        Args:
+            separate: the core is linked instead of included, so that only what stands in its header inlines.
+            native: for this machine. Not for the ring: gcc then gathers what a loop reads of 8 slots at once, half as fast.
+        """
         label = f"{name}-separate" if separate else name
         if label not in self._made:
             core = core_sources()
@@ -79,20 +85,29 @@ class Workshop:
                 "-Wconversion",
                 f"-I{core}",
                 *(["-DSEPARATE"] if separate else []),
+                *(NATIVE if native else ()),
             ]
             self._compile("CC", "gcc", label, [*flags, str(SOURCES / f"{name}.c"), *map(str, units)])
         return self._runner(label)
 
     def peer(self, queue: str) -> Program:
-        """A queue of others in C++, tried once."""
-        if "peers" not in self._made:
-            try:
-                self._compile("CXX", "g++", "peers", ["-std=c++17", *WARNINGS, str(SOURCES / "peers.cpp")])
-            except subprocess.CalledProcessError as error:
-                raise Missing(f"the peers do not compile: {first_line(error.stderr)}") from error
-        run = self._runner("peers")
-        run(queue=queue, count=1)
-        return lambda **given: run(queue=queue, **given)
+        """A queue of others in C++, tried once; built for any machine and for this one, and the faster of the two counts.
+
+        With AVX-512 a queue is up to 1.5 x as fast with wide messages and up to 1.2 x slower with narrow ones.
+        """
+        for label, flags in (("peers", ()), ("peers-native", NATIVE)):
+            if label not in self._made:
+                argv = ["-std=c++17", *flags, *WARNINGS, str(SOURCES / "peers.cpp")]
+                try:
+                    self._compile("CXX", "g++", label, argv)
+                except subprocess.CalledProcessError as error:
+                    raise Missing(f"the peers do not compile: {first_line(error.stderr)}") from error
+        builds = [self._runner(label) for label in ("peers", "peers-native")]
+        for run in builds:
+            run(queue=queue, count=1)
+        return lambda **given: max(
+            (run(queue=queue, **given) for run in builds), key=lambda seen: seen["rate"]
+        )
 
     def lmax(self, count: int, *, pinned: bool, **given: object) -> Callable[[], float]:
         """The Disruptor, warm: a process that stays, asleep between its readings."""
@@ -128,13 +143,13 @@ class Workshop:
         return take
 
     def _compile(self, variable: str, usual: str, label: str, argv: list[str]) -> None:
-        """Compile a program; `march=native`, as the Java compiler at run time does."""
+        """Compile a program."""
         compiler = shutil.which(os.environ.get(variable) or usual)
         if not compiler:
             raise Missing(f"no compiler {os.environ.get(variable) or usual}")
         made = self._folder / label
         subprocess.run(
-            [compiler, "-O3", "-march=native", "-pthread", f"-I{SOURCES}", *argv, "-o", str(made)],
+            [compiler, "-O3", "-pthread", f"-I{SOURCES}", *argv, "-o", str(made)],
             check=True,
             capture_output=True,
             text=True,
