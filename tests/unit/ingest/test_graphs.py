@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-import shop as shops
 from muniment.domain.errors import ConflictError
 from muniment.ring import work
 from pipelines import Bench, check_marks, event, events, graph, stage
@@ -22,63 +20,53 @@ INTO = [
 
 
 @pytest.fixture
-def logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    shop = shops.Shop(tmp_path)
-    shop.init()
-    with shop.open() as session:
-        yield Bench(tmp_path, session)
-
-
-@pytest.fixture
 def python() -> Iterator[Any]:
     yield work.register
     work._registered.clear()
 
 
-def test_a_graph_into_the_log_goes_on_where_it_was_acknowledged(logged: Bench) -> None:
+def test_a_graph_into_the_log_goes_on_where_it_was_acknowledged(bench: Bench) -> None:
     text = graph({"i": "events", "a": "events", "b": "journal"}, INTO)
-    logged.feed(events(1, 3000))
-    assert stage(logged.run(text), "log")["committed"] == 3000
-    assert logged.position(spec="g") == logged.input.stat().st_size
-    logged.feed(events(1, 3000) + events(3001, 3100))
-    report = logged.run(text)
+    bench.feed(events(1, 3000))
+    assert stage(bench.run(text), "log")["committed"] == 3000
+    assert bench.position(spec="g") == bench.input.stat().st_size
+    bench.feed(events(1, 3000) + events(3001, 3100))
+    report = bench.run(text)
     assert (report.lines, stage(report, "log")["duplicates"]) == (100, 0)
-    size = logged.input.stat().st_size
-    again = logged.run(text, from_start=True)
+    size = bench.input.stat().st_size
+    again = bench.run(text, from_start=True)
     assert (again.outcome, stage(again, "log")["duplicates"]) == ("completed", 3100)
-    assert logged.position(spec="g") == size
-    logged.feed(events(1, 3100) + event(1, other=1) + b"\n")
-    error = logged.failed(text)
+    assert bench.position(spec="g") == size
+    bench.feed(events(1, 3100) + event(1, other=1) + b"\n")
+    error = bench.failed(text)
     assert (error.code, error.exit_code) == ("ingest.id_reused", 5)
-    assert logged.position(spec="g") == size
-    assert logged.numbers() == [*range(1, 3101)]
-    assert logged.lived() == ["completed"] * 3 + ["failed"]
-    check_marks(logged.input.read_bytes(), logged.of("runtime.batch_acknowledged/1"))
-    logged.feed(events(2, 3000))
+    assert bench.position(spec="g") == size
+    assert bench.numbers() == [*range(1, 3101)]
+    assert bench.lived() == ["completed"] * 3 + ["failed"]
+    check_marks(bench.input.read_bytes(), bench.of("runtime.batch_acknowledged/1"))
+    bench.feed(events(2, 3000))
     with pytest.raises(ConflictError) as caught:
-        logged.run(text)
+        bench.run(text)
     assert caught.value.code == "source.changed"
 
 
 @pytest.mark.parametrize("kind", ["fanout_broadcast", "events on_full=drop", "sequenced_slots on_full=drop"])
 @pytest.mark.parametrize(("lane", "reaches"), [("i", False), ("a", False), ("b", True)])
 def test_what_may_lose_lines_on_the_way_to_the_log_is_not_acknowledged(
-    logged: Bench, kind: str, lane: str, reaches: bool
+    bench: Bench, kind: str, lane: str, reaches: bool
 ) -> None:
     """The ids alone tell what is there; a lane that loses what would only be counted is no hindrance."""
     lanes = {"i": "events", "a": "events", "b": "events"}
-    logged.feed(events(1, 100))
+    bench.feed(events(1, 100))
     text = graph({**lanes, lane: kind}, INTO)
-    logged.run(text)
-    assert logged.position(spec="g") == (logged.input.stat().st_size if reaches else 0)
-    assert logged.run(text).lines == (0 if reaches else 100)
+    bench.run(text)
+    assert bench.position(spec="g") == (bench.input.stat().st_size if reaches else 0)
+    assert bench.run(text).lines == (0 if reaches else 100)
 
 
 @pytest.mark.parametrize("end", ["filter", "held", "merge"])
 def test_lines_that_come_to_an_end_elsewhere_are_acknowledged_at_last(
-    logged: Bench, python: Any, end: str
+    bench: Bench, python: Any, end: str
 ) -> None:
     """Rejected; slower than the sink; or read twice by it."""
     python("slow")(lambda _message: time.sleep(0.002))
@@ -94,17 +82,17 @@ def test_lines_that_come_to_an_end_elsewhere_are_acknowledged_at_last(
         ],
     }[end]
     named = {name for role in roles for name in role.split()[3].split(",") + role.split()[5].split(",")}
-    logged.feed(events(1, 150))
+    bench.feed(events(1, 150))
     text = graph(dict.fromkeys(sorted(named - {"-"}), "events capacity=4"), roles)
-    report = logged.run(text)
+    report = bench.run(text)
     assert report.outcome == "completed", report.failure
-    assert logged.position(spec="g") == logged.input.stat().st_size
-    check_marks(logged.input.read_bytes(), logged.of("runtime.batch_acknowledged/1"))
-    assert logged.run(text).lines == 0
+    assert bench.position(spec="g") == bench.input.stat().st_size
+    check_marks(bench.input.read_bytes(), bench.of("runtime.batch_acknowledged/1"))
+    assert bench.run(text).lines == 0
 
 
 def test_a_failing_role_beside_the_log_leaves_the_position_before_what_is_not_there(
-    logged: Bench, python: Any
+    bench: Bench, python: Any
 ) -> None:
     def bad(message: bytes) -> None:
         if b'"n": 4900' in message:
@@ -120,8 +108,8 @@ def test_a_failing_role_beside_the_log_leaves_the_position_before_what_is_not_th
             "log stage sink:log b > -",
         ],
     )
-    logged.feed(events(1, 5000))
-    assert logged.failed(text).code == "stage.raised"
-    there = len(logged.numbers())
-    assert logged.numbers() == [*range(1, there + 1)]
-    assert 0 < logged.position(spec="g") <= len(events(1, there))
+    bench.feed(events(1, 5000))
+    assert bench.failed(text).code == "stage.raised"
+    there = len(bench.numbers())
+    assert bench.numbers() == [*range(1, there + 1)]
+    assert 0 < bench.position(spec="g") <= len(events(1, there))

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
-import shop as shops
 from muniment.app import ingest_sink, patience
 from muniment.app.session import Session
 from muniment.domain.errors import ConflictError, UnavailableError
@@ -17,16 +15,6 @@ from pipelines import Bench, check_marks, event, fifo, single
 
 LOG = single("sink:log")
 SHARDED = single("sink:log", shards=4, ordering="per_key", shard_key="k")
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    shop = shops.Shop(tmp_path)
-    shop.init()
-    with shop.open() as session:
-        yield Bench(tmp_path, session)
 
 
 def keyed(first: int, last: int) -> bytes:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-import shop as shops
 from muniment.app import ingest_sink, patience, running, runtime_watch
 from muniment.app.session import Session
 from muniment.domain.errors import ConflictError, InvalidError, UnavailableError
@@ -21,16 +20,6 @@ from pipelines import Bench, event, events, single, spec_of, stage
 
 LOG = single("sink:log")
 BEAT = "runtime.heartbeat_recorded/1"
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    shop = shops.Shop(tmp_path)
-    shop.init()
-    with shop.open() as session:
-        yield Bench(tmp_path, session)
 
 
 def counts(report: Any) -> tuple[int, int, int]:

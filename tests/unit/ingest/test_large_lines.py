@@ -5,13 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
-import shop as shops
 from muniment.app import fact_drafts
 from muniment.app.session import Session
 from muniment.cli.main import run as run_cli
@@ -21,16 +18,6 @@ from muniment.store.api import MAX_RECORD
 from pipelines import Bench, event, events, graph, single, stage
 
 LOG = single("sink:log", slot_bytes=1 << 20, capacity=16)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setenv("MUNIMENT_RUNTIME", str(tmp_path / "run"))
-    monkeypatch.setenv("MUNIMENT_HOME", str(tmp_path / "home"))
-    shop = shops.Shop(tmp_path)
-    shop.init()
-    with shop.open() as session:
-        yield Bench(tmp_path, session)
 
 
 def texts(session: Session) -> list[tuple[bytes, bool]]:
