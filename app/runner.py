@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from muniment.app import clock
+from muniment.app.interrupts import held_back
 from muniment.app.stage_facts import (
     BASE_ENV,
     Environment,
@@ -217,31 +218,33 @@ class _Attempt:
         if path is None:
             self.blame(f"could not start: no executable {self._argv[0]}")
             return
-        begun = time.monotonic()
+        begun, child = time.monotonic(), None
         try:
-            child = subprocess.Popen(
-                self._argv,
-                executable=path,
-                cwd=self._cwd,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-                umask=0o022,
-            )
-        except OSError as error:
-            self.blame(f"could not start: {error.strerror}: {error.filename or path}")
-            return
-        try:
+            with held_back():  # or it would hit between the start of the stage and the knowledge of it
+                child = subprocess.Popen(
+                    self._argv,
+                    executable=path,
+                    cwd=self._cwd,
+                    env=self._env,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    bufsize=0,
+                    start_new_session=True,
+                    umask=0o022,
+                )
             self._follow(child, begun, timeout_s, logs)
+        except OSError as error:
+            if child is not None:
+                raise
+            self.blame(f"could not start: {error.strerror}: {error.filename or path}")
         except KeyboardInterrupt:
             self.interrupted = True
             self.blame("interrupted")
         finally:
-            self._reap(child)
-            self.wall_us = round((time.monotonic() - begun) * 1_000_000)
+            if child is not None:
+                self._reap(child)
+                self.wall_us = round((time.monotonic() - begun) * 1_000_000)
 
     def _follow(
         self,

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -283,6 +284,30 @@ def test_interrupt_ends_the_group_and_keeps_the_facts(stage) -> None:
     assert isinstance(caught.value, KeyboardInterrupt)
     assert (run.status, run.reason, run.exit_code) == ("ERROR", "interrupted", -signal.SIGTERM)
     assert gone(int(run.stdout.path.read_text()))
+
+
+def test_an_interrupt_as_the_stage_starts_leaves_nothing_running(stage, monkeypatch) -> None:
+    """It comes when the process is there and nobody has it in hand yet."""
+    started = []
+
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *args, **more) -> None:
+            super().__init__(*args, **more)
+            started.append(self.pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(StageInterrupted) as caught:
+        stage("sleep 60")
+    assert (caught.value.run.status, caught.value.run.exit_code is None) == ("ERROR", False)
+    assert len(started) == 1
+    assert gone(started[0])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_stage_can_be_interrupted_by_its_own_means(stage) -> None:
+    """Nothing of ours stays in it: SIGINT ends it as it ends any process."""
+    assert stage("kill -INT $$; sleep 60").exit_code == -signal.SIGINT
 
 
 def test_progress_that_raises_leaves_nothing_behind(stage) -> None:
