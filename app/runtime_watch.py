@@ -246,7 +246,10 @@ def supervise(
             if len(asked) > done:
                 done = len(asked)
                 told(
-                    "interrupted", "stopping" if done > 1 else "the ring is worked off; again to stop at once"
+                    "interrupted",
+                    "stopping; what a stage has in hand is waited for"
+                    if done > 1
+                    else "the ring is worked off; again to stop where it is",
                 )
                 (pipeline.stop if done > 1 else pipeline.finish_early)()
         watch.look("ended")
