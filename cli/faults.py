@@ -10,7 +10,6 @@ import click
 from muniment.cli import exits, output
 from muniment.cli.results import Refused
 from muniment.cli.settings import Settings
-from muniment.cli.text import visible
 from muniment.domain.errors import MunimentError
 
 LOOKED = ("doctor/1", "snapshot/1", "validate/1")  # verbs that look, and record what they saw
@@ -112,7 +111,7 @@ def _fault(error: BaseException, settings: Settings | None) -> int:
 def _trace(error: BaseException, settings: Settings | None) -> None:
     if settings is not None and settings.verbose and not settings.json:
         for line in "".join(traceback.format_exception(error)).splitlines():
-            output.note(visible(line))
+            output.note(line)
 
 
 def _of_click(error: BaseException) -> bool:

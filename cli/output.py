@@ -71,9 +71,9 @@ def flush() -> None:
 
 
 def note(line: str) -> None:
-    """One line to standard error; if it takes none, the answer and its exit code stand all the same."""
+    """One line to standard error, safe for a terminal; if it takes none, the answer and its exit code stand all the same."""
     try:
-        print(line, file=sys.stderr)  # noqa: T201
+        print(visible(line), file=sys.stderr)  # noqa: T201
     except OSError:
         _drop_errors()
 
@@ -170,7 +170,7 @@ def _rows(settings: Settings, result: Rows) -> None:
     else:
         _table(settings, columns, chosen, result.empty)
     if omitted and not settings.json and not settings.quiet:
-        note(f"{omitted} more: --cursor {visible(next_ or '')}")
+        note(f"{omitted} more: --cursor {next_ or ''}")
 
 
 def _table(settings: Settings, columns: list[str], rows: list[dict[str, Any]], empty: str) -> None:

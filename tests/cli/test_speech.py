@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from muniment.app import clock
-from muniment.cli import exits, progress, select, table, text, when
+from muniment.cli import exits, output, progress, select, table, text, when
 from muniment.domain.errors import UsageError
 
 SLOT = "prod/stable/all"
@@ -292,3 +292,9 @@ def test_7_wins_over_8_and_nothing_but_0_is_0() -> None:
     assert exits.worst([0, 8, 6]) == 8
     assert exits.worst([0, 0]) == 0
     assert exits.worst([]) == 0
+
+
+def test_a_note_is_safe_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """It may name what somebody else wrote: a path, a message of a server."""
+    output.note("missing \x1b[2J in a\nb\u202e")
+    assert capsys.readouterr().err == "missing \\x1b[2J in a\\nb\\u202e\n"
