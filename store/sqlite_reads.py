@@ -19,14 +19,15 @@ _BODIES = "SELECT position, body FROM records WHERE position > ? AND position <=
 _BODIES_REVERSED = _BODIES.replace("ORDER BY position", "ORDER BY position DESC")
 _LEAVES = _BODIES.replace("body", "leaf")
 # The row before the first one after `after` may reach beyond it.
-_FORWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first <= ?3
-    AND first >= ifnull((SELECT max(first) FROM postings WHERE term = ?1 AND first <= ?2), ?2)
-    ORDER BY first LIMIT ?4"""
-_ONWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first > ?2 AND first <= ?3
-    ORDER BY first LIMIT ?4"""
-_BACKWARD = """SELECT first, entries FROM postings WHERE term = ?1 AND first <= ?2
-    ORDER BY first DESC LIMIT ?3"""
-_COUNT = "SELECT count(*) FROM (SELECT 1 FROM postings WHERE term = ?1 LIMIT ?2)"
+# plain places: Python 3.12 up to 3.12.3 warns of numbered ones
+_FORWARD = """SELECT first, entries FROM postings WHERE term = ? AND first <= ?
+    AND first >= ifnull((SELECT max(first) FROM postings WHERE term = ? AND first <= ?), ?)
+    ORDER BY first LIMIT ?"""
+_ONWARD = """SELECT first, entries FROM postings WHERE term = ? AND first > ? AND first <= ?
+    ORDER BY first LIMIT ?"""
+_BACKWARD = """SELECT first, entries FROM postings WHERE term = ? AND first <= ?
+    ORDER BY first DESC LIMIT ?"""
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM postings WHERE term = ? LIMIT ?)"
 
 
 class SqliteReads:
@@ -71,7 +72,7 @@ class SqliteReads:
         return found
 
     def forward(self, term: Term, after: int, until: int, size: int) -> list[tuple[int, bytes]]:
-        return self._run(_FORWARD, (term, after, until, size))
+        return self._run(_FORWARD, (term, until, term, after, after, size))
 
     def onward(self, term: Term, after: int, until: int, size: int) -> list[tuple[int, bytes]]:
         return self._run(_ONWARD, (term, after, until, size))
